@@ -1,0 +1,178 @@
+"""Residual blocks around a memory, and the stack of them that policies use.
+
+    x -> x + activation(memory(norm(x)))
+
+Norm first and separate for every block; the block of resettable S5 (Lu et al. 2023, appendix;
+`full_glu` and the other names are those of the S5 code).
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from ssmrl.errors import UsageError, unknown
+from ssmrl.memory.dense import dense, dense_init
+from ssmrl.memory.spec import Memory, Prepared
+from ssmrl.shapes import BF, BH, TB, TBF, TBH, Array, B, Key, PyTree
+
+ACTIVATIONS = {"full_glu": 2, "half_glu1": 1, "half_glu2": 1, "gelu": 0, "none": 0}
+NORMS = ("pre", "post", "none")
+
+
+@dataclass(frozen=True)
+class Block(Memory):
+    """A residual block around `memory`, whose output must be as wide as its input.
+
+    Attributes:
+        memory: what to wrap.
+        norm: `pre` (layer norm of the memory's input), `post` (of the block's output) or
+            `none`. It has no parameters: scale and shift are in the memory's input matrix.
+        activation: `full_glu` W1 g * sigmoid(W2 g) with g = gelu(y); `half_glu1`
+            g * sigmoid(W2 g); `half_glu2` y * sigmoid(W2 g); `gelu`; `none`.
+
+    Raises:
+        UsageError: unknown norm or activation; widths that differ.
+    """
+
+    memory: Memory
+    norm: str = "pre"
+    activation: str = "full_glu"
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise unknown("norm", self.norm, NORMS)
+        if self.activation not in ACTIVATIONS:
+            raise unknown("activation", self.activation, ACTIVATIONS)
+
+    @property
+    def out_dim(self) -> int:  # type: ignore[override]
+        return self.memory.out_dim
+
+    def init(self, key: Key, in_dim: int) -> PyTree:
+        if in_dim != self.out_dim:
+            raise UsageError(f"a block of width {self.out_dim} got an input of width {in_dim}")
+        key, *keys = jax.random.split(key, 1 + ACTIVATIONS[self.activation])
+        return {
+            "memory": self.memory.init(key, in_dim),
+            "gates": [dense_init(k, in_dim, in_dim) for k in keys],
+        }
+
+    def init_carry(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
+        return self.memory.init_carry(batch_shape)
+
+    def apply(
+        self, params: PyTree, carry: PyTree, u: TBF, reset: TB | None = None
+    ) -> tuple[PyTree, TBH]:
+        carry, y = self.memory.apply(params["memory"], carry, self._before(u), reset)
+        return carry, self._after(params, u, y)
+
+    def step(
+        self, params: PyTree | Prepared, carry: PyTree, u: BF, reset: B | None = None
+    ) -> tuple[PyTree, BH]:
+        constants = self.constants(params)
+        carry, y = self.memory.step(constants["memory"], carry, self._before(u), reset)
+        return carry, self._after(constants, u, y)
+
+    def prepare(self, params: PyTree) -> Prepared:
+        return Prepared({**params, "memory": self.memory.prepare(params["memory"])})
+
+    def labels(self, params: PyTree) -> PyTree:
+        return {**super().labels(params), "memory": self.memory.labels(params["memory"])}
+
+    def _before(self, u: TBF) -> TBF:
+        return layer_norm(u) if self.norm == "pre" else u
+
+    def _after(self, params: PyTree, u: TBF, y: TBH) -> TBH:
+        y = u + activate(self.activation, params["gates"], y)
+        return layer_norm(y) if self.norm == "post" else y
+
+
+@dataclass(frozen=True)
+class Stack(Memory):
+    """Memories one after the other, behind a linear map to the width of the first.
+
+    The map is there only where the input is not as wide as the first memory's output. The
+    carry is the tuple of the members' carries.
+    """
+
+    members: tuple[Memory, ...]
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise UsageError("a stack needs at least one memory, got none")
+
+    @property
+    def out_dim(self) -> int:  # type: ignore[override]
+        return self.members[-1].out_dim
+
+    def init(self, key: Key, in_dim: int) -> PyTree:
+        key, *keys = jax.random.split(key, 1 + len(self.members))
+        width = self.members[0].out_dim
+        project = {} if in_dim == width else dense_init(key, in_dim, width)
+        widths = [width, *(m.out_dim for m in self.members)]
+        members = [m.init(k, w) for m, k, w in zip(self.members, keys, widths, strict=False)]
+        return {"project": project, "members": members}
+
+    def init_carry(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
+        return tuple(m.init_carry(batch_shape) for m in self.members)
+
+    def apply(
+        self, params: PyTree, carry: PyTree, u: TBF, reset: TB | None = None
+    ) -> tuple[PyTree, TBH]:
+        self._check_carry(carry)
+        y, carries = _project(params["project"], u), []
+        for member, p, h in zip(self.members, params["members"], carry, strict=True):
+            h, y = member.apply(p, h, y, reset)
+            carries.append(h)
+        return tuple(carries), y
+
+    def step(
+        self, params: PyTree | Prepared, carry: PyTree, u: BF, reset: B | None = None
+    ) -> tuple[PyTree, BH]:
+        self._check_carry(carry)
+        constants = self.constants(params)
+        y, carries = _project(constants["project"], u), []
+        for member, p, h in zip(self.members, constants["members"], carry, strict=True):
+            h, y = member.step(p, h, y, reset)
+            carries.append(h)
+        return tuple(carries), y
+
+    def prepare(self, params: PyTree) -> Prepared:
+        members = [m.prepare(p) for m, p in zip(self.members, params["members"], strict=True)]
+        return Prepared({**params, "members": members})
+
+    def labels(self, params: PyTree) -> PyTree:
+        members = [m.labels(p) for m, p in zip(self.members, params["members"], strict=True)]
+        return {**super().labels(params), "members": members}
+
+    def _check_carry(self, carry: PyTree) -> None:
+        if not isinstance(carry, tuple) or len(carry) != len(self.members):
+            raise UsageError(
+                f"the carry of a stack is a tuple with one entry for each of its "
+                f"{len(self.members)} memories, as init_carry(batch_shape) makes it; got "
+                f"{jax.tree.map(jnp.shape, carry)}"
+            )
+
+
+def _project(params: PyTree, u: Array) -> Array:
+    return dense(params, u) if params else u
+
+
+def layer_norm(x: Array, epsilon: float = 1e-6) -> Array:
+    """Zero mean and unit variance over the last axis, without parameters."""
+    x = x - jnp.mean(x, axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon)
+
+
+def activate(kind: str, gates: list[PyTree], y: Array) -> Array:
+    """The activations that `Block` lists, with `gates` their square dense layers."""
+    if kind == "none":
+        return y
+    g = jax.nn.gelu(y)
+    if kind == "gelu":
+        return g
+    gate = jax.nn.sigmoid(dense(gates[-1], g))
+    if kind == "full_glu":
+        return dense(gates[0], g) * gate
+    return (g if kind == "half_glu1" else y) * gate

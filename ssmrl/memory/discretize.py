@@ -1,0 +1,35 @@
+"""From continuous time, `dx/dt = lam x + B u`, to steps of length delta, for diagonal lam.
+
+Each method returns `(lam_bar, gain)` with `x[t] = lam_bar x[t-1] + gain (B u[t])`.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from ssmrl.shapes import Array
+
+
+def phi(z: Array) -> Array:
+    """`(exp(z) - 1) / z`, exact and with finite gradient at z = 0; complex or real."""
+    small = jnp.abs(z) < 1e-3
+    safe = jnp.where(small, jnp.ones_like(z), z)
+    return jnp.where(small, 1 + z / 2 + z * z / 6, jnp.expm1(safe) / safe)
+
+
+def zoh(lam: Array, delta: Array) -> tuple[Array, Array]:
+    """Zero-order hold: exact for inputs constant within a step (S5, section 2.2)."""
+    z = lam * delta
+    return jnp.exp(z), delta * phi(z)
+
+
+def bilinear(lam: Array, delta: Array) -> tuple[Array, Array]:
+    """Tustin's method: maps the left half plane into the unit disc (S4, section 2.3)."""
+    z = lam * delta / 2
+    return (1 + z) / (1 - z), delta / (1 - z)
+
+
+METHODS: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
+    "zoh": zoh,
+    "bilinear": bilinear,
+}
