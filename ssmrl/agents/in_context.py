@@ -1,0 +1,442 @@
+"""In-context RL: recurrent PPO on a resettable memory (Lu et al. 2023; PPO: Schulman et al. 2017).
+
+Actors run for a fixed number of steps, so rollouts begin and end anywhere in an episode. The
+memory's carry at the beginning is stored with the rollout; in the update the network reads the
+whole rollout again from that carry, forgetting wherever a new episode starts, and gradients
+flow over all of it. Minibatches are whole environments, never pieces of time.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from gymnax.environments import spaces
+
+from ssmrl.envs.wrappers import EpisodeStatistics, PreviousStep
+from ssmrl.errors import UsageError
+from ssmrl.memory import Memory
+from ssmrl.memory.nnx import SSMParam
+from ssmrl.nets.actor_critic import ActorCritic
+from ssmrl.nets.distributions import within_bounds
+from ssmrl.rl import ppo, statistics
+from ssmrl.rl.returns import discounted_sums, gae
+from ssmrl.rl.statistics import RunningStatistics
+from ssmrl.shapes import TB, Array, B, Key, PyTree, Scalar
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of recurrent PPO.
+
+    Attributes:
+        total_steps: environment steps of the whole run; the schedules end there.
+        num_envs: B, environments side by side.
+        rollout: T, steps of each between updates. Credit does not reach back further, so
+            make it at least the span that has to be remembered.
+        epochs: passes over a rollout.
+        minibatches: per epoch; must divide num_envs.
+        learning_rate: of Adam (epsilon 1e-5).
+        anneal: let the learning rate fall linearly to 0.
+        ssm_learning_rate: that of the recurrence's own parameters, as a multiple.
+        weight_decay: decoupled; never applied to the recurrence's own parameters.
+        max_grad_norm: global norm at which gradients are clipped.
+        gamma, gae_lambda: discount, and decay of the advantage estimate.
+        clip: of the probability ratio.
+        value_clip: of the value's move, in units of return; None for none.
+        value_coef, entropy_coef: weights in the loss.
+        entropy_final: weight of the entropy at the end, reached linearly; None: constant.
+        normalize_reward: divide rewards by the deviation of their running discounted sum.
+        normalize_observation: standardise observations; Box observation spaces only.
+        encoder, head: widths of the hidden layers.
+    """
+
+    total_steps: int = 500_000
+    num_envs: int = 64
+    rollout: int = 104
+    epochs: int = 4
+    minibatches: int = 4
+    learning_rate: float = 1e-3
+    anneal: bool = False
+    ssm_learning_rate: float = 1.0
+    weight_decay: float = 0.0
+    max_grad_norm: float = 0.5
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    value_clip: float | None = None
+    value_coef: float = 0.5
+    entropy_coef: float = 0.01
+    entropy_final: float | None = None
+    normalize_reward: bool = False
+    normalize_observation: bool = False
+    encoder: tuple[int, ...] = (64,)
+    head: tuple[int, ...] = (64,)
+
+    def __post_init__(self) -> None:
+        positive = ("total_steps", "num_envs", "rollout", "epochs", "minibatches", "learning_rate")
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise UsageError(f"agent.{name} must be positive, got {getattr(self, name)}")
+        if self.num_envs % self.minibatches:
+            raise UsageError(
+                f"agent.minibatches={self.minibatches} must divide agent.num_envs="
+                f"{self.num_envs}: a minibatch is a number of whole environments"
+            )
+        if not self.encoder or min(*self.encoder, *self.head, 1) < 1:
+            raise UsageError(
+                "agent.encoder needs at least one layer, and all widths must be positive; got "
+                f"encoder={list(self.encoder)}, head={list(self.head)}"
+            )
+
+
+class Transition(NamedTuple):
+    """A rollout, `(T, B, ...)`; index t is the step that leaves observation t."""
+
+    obs: PyTree
+    reset: TB
+    action: Array
+    log_prob: TB
+    value: TB
+    next_value: TB
+    reward: TB
+    terminated: TB
+    truncated: TB
+
+
+class Batch(NamedTuple):
+    """What the loss reads: a rollout with its advantages and value targets, `(T, B, ...)`."""
+
+    rollout: Transition
+    advantage: TB
+    target: TB
+
+
+class Actors(NamedTuple):
+    """The environments, and what the policy carries in each of them."""
+
+    env_state: PyTree
+    obs: PyTree
+    reset: B  # obs is the first of an episode
+    carry: PyTree
+
+
+class State(NamedTuple):
+    """Everything that changes in training."""
+
+    params: nnx.State
+    optimizer: PyTree
+    actors: Actors
+    obs_statistics: RunningStatistics
+    return_statistics: RunningStatistics
+    running_return: B  # discounted, for the normalisation of rewards
+    update: Scalar  # int32, updates done
+    key: Key
+
+
+class Policy(NamedTuple):
+    """How to act with the parameters of a state."""
+
+    init_carry: Any  # (batch_shape) -> carry
+    act: Any  # (carry, obs, reset, key, greedy) -> (carry, action, info)
+
+
+class InContext:
+    """Recurrent PPO as pure functions of one state, for one seed; `jax.vmap` over more.
+
+    Args:
+        config: options.
+        memory: the memory of the actor-critic.
+        env: a gymnax-style environment; the agent sees it through `PreviousStep`.
+        env_params: its parameters.
+
+    Raises:
+        UsageError: options or spaces that do not fit.
+    """
+
+    Config = Config
+
+    def __init__(self, config: Config, memory: Memory, env: Any, env_params: Any) -> None:
+        self.config = config
+        self.memory = memory
+        self.env, self.env_params = self.evaluation_env(env, env_params, check=False)
+        self.obs_space = self.env.observation_space(env_params)
+        self.action_space = self.env.action_space(env_params)
+        observation = self.obs_space.spaces["observation"]
+        if config.normalize_observation and not isinstance(observation, spaces.Box):
+            raise UsageError(
+                f"agent.normalize_observation needs a Box observation space; got {observation!r}"
+            )
+        self.steps_per_update = config.num_envs * config.rollout
+        self.graph, params = nnx.split(self._network(nnx.Rngs(0)))
+        self.optimizer = self._optimizer(params)
+
+    def evaluation_env(self, env: Any, env_params: Any, check: bool = True) -> tuple[Any, Any]:
+        """Another environment, wrapped as the policy expects it.
+
+        Raises:
+            UsageError: its spaces differ from those of the training environment.
+        """
+        wrapped = EpisodeStatistics(PreviousStep(env))
+        if check:
+            for kind in ("observation_space", "action_space"):
+                mine = getattr(self.env, kind)(self.env_params)
+                other = getattr(wrapped, kind)(env_params)
+                if repr(mine) != repr(other):
+                    raise UsageError(
+                        f"this policy was trained with {kind} {mine!r}, but {env.name} has "
+                        f"{other!r}; evaluate it on an environment with the same spaces"
+                    )
+        return wrapped, env_params
+
+    # ------------------------------------------------------------------ state and policy
+
+    def init(self, key: Key) -> State:
+        """The state before training: fresh parameters, environments reset."""
+        key, key_params, key_env = jax.random.split(key, 3)
+        size = self.config.num_envs
+        params = nnx.state(self._network(nnx.Rngs(params=key_params)))
+        obs, env_state = jax.vmap(self.env.reset, in_axes=(0, None))(
+            jax.random.split(key_env, size), self.env_params
+        )
+        actors = Actors(env_state, obs, jnp.ones(size, bool), self.memory.init_carry((size,)))
+        state = State(
+            params=params,
+            optimizer=self.optimizer.init(params),
+            actors=actors,
+            obs_statistics=statistics.start(self._statistics_shape()),
+            return_statistics=statistics.start(()),
+            running_return=jnp.zeros(size),
+            update=jnp.zeros((), jnp.int32),
+            key=key,
+        )
+        # strong types throughout, so that the state of the first update compiles like the rest
+        return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
+
+    def policy(self, state: State) -> Policy:
+        """How to act with this state's parameters.
+
+        `act(carry, obs, reset, key, greedy)` takes observations of `self.env` with any batch
+        axes `*B`, reset `(*B,)` and returns the next carry, actions within the bounds of the
+        action space, and `{"value": (*B,)}`.
+        """
+        model = nnx.merge(self.graph, state.params)
+        prepared = model.memory.prepare()
+
+        def act(
+            carry: PyTree, obs: PyTree, reset: B, key: Key, greedy: bool = False
+        ) -> tuple[PyTree, Array, dict[str, Array]]:
+            obs = self._normalised(obs, state.obs_statistics)
+            carry, pi, value = model.step(carry, obs, reset, prepared)
+            action = pi.mode() if greedy else pi.sample(seed=key)
+            return carry, within_bounds(self.action_space, action), {"value": value}
+
+        return Policy(self.memory.init_carry, act)
+
+    # ------------------------------------------------------------------ training
+
+    def train_step(self, state: State) -> tuple[State, dict[str, Scalar]]:
+        """One rollout of all environments and the update from it; pure, to be jitted whole.
+
+        Metrics are float32 scalars: `return` and `length` are means over the episodes that
+        ended in this rollout (NaN if none did), `episodes` their number, losses and the rest
+        means over the update.
+        """
+        key, key_rollout, key_learn = jax.random.split(state.key, 3)
+        actors, rollout, info = self._collect(state, key_rollout)
+        state, batch = self._estimate(state, rollout)
+        params, optimizer, losses = self._learn(state, batch, key_learn)
+        state = state._replace(
+            params=params, optimizer=optimizer, actors=actors, update=state.update + 1, key=key
+        )
+        ended = info["episode_end"]
+        episodes = jnp.sum(ended.astype(jnp.float32))
+        return state, {
+            "return": jnp.sum(info["episode_return"] * ended) / episodes,
+            "length": jnp.sum(info["episode_length"] * ended) / episodes,
+            "episodes": episodes,
+            **losses,
+            "learning_rate": jnp.asarray(self._learning_rate(state.update - 1), jnp.float32),
+        }
+
+    def _collect(self, state: State, key: Key) -> tuple[Actors, Transition, dict[str, Array]]:
+        """Acts for T steps in all B environments."""
+        model = nnx.merge(self.graph, state.params)
+        prepared = model.memory.prepare()
+        size = self.config.num_envs
+
+        def value_of(carry: PyTree, obs: PyTree, reset: B) -> B:
+            return model.step(carry, obs, reset, prepared)[2]
+
+        def step(actors: Actors, key: Key) -> tuple[Actors, tuple[Transition, dict[str, Array]]]:
+            key_action, key_env = jax.random.split(key)
+            obs = self._normalised(actors.obs, state.obs_statistics)
+            carry, pi, value = model.step(actors.carry, obs, actors.reset, prepared)
+            action = pi.sample(seed=key_action)
+            next_obs, env_state, reward, terminated, truncated, info = jax.vmap(
+                self.env.step, in_axes=(0, 0, 0, None)
+            )(
+                jax.random.split(key_env, size),
+                actors.env_state,
+                within_bounds(self.action_space, action),
+                self.env_params,
+            )
+            final_obs = self._normalised(info["final_observation"], state.obs_statistics)
+            final_value = jax.lax.cond(
+                jnp.any(truncated),
+                lambda: value_of(carry, final_obs, jnp.zeros(size, bool)),
+                lambda: jnp.zeros(size),
+            )
+            transition = Transition(
+                obs=actors.obs,
+                reset=actors.reset,
+                action=action,
+                log_prob=pi.log_prob(action),
+                value=value,
+                next_value=final_value,
+                reward=jnp.asarray(reward, jnp.float32),
+                terminated=terminated,
+                truncated=truncated,
+            )
+            episode = {k: info[k] for k in ("episode_end", "episode_return", "episode_length")}
+            return Actors(env_state, next_obs, terminated | truncated, carry), (transition, episode)
+
+        keys = jax.random.split(key, self.config.rollout)
+        actors, (rollout, info) = jax.lax.scan(step, state.actors, keys)
+        last_obs = self._normalised(actors.obs, state.obs_statistics)
+        last = value_of(actors.carry, last_obs, actors.reset)
+        following = jnp.concatenate([rollout.value[1:], last[None]])
+        next_value = jnp.where(rollout.truncated, rollout.next_value, following)
+        return actors, rollout._replace(next_value=next_value), info
+
+    def _estimate(self, state: State, rollout: Transition) -> tuple[State, Batch]:
+        """Advantages and value targets; running statistics brought up to date."""
+        c = self.config
+        reward = rollout.reward
+        if c.normalize_reward:
+            sums = discounted_sums(reward, rollout.reset, state.running_return, c.gamma)
+            returns = statistics.update(state.return_statistics, sums)
+            state = state._replace(running_return=sums[-1], return_statistics=returns)
+            reward = statistics.rescale(returns, reward)
+        if c.normalize_observation:
+            seen = statistics.update(state.obs_statistics, rollout.obs["observation"])
+            rollout = rollout._replace(obs=self._normalised(rollout.obs, state.obs_statistics))
+            state = state._replace(obs_statistics=seen)
+        advantage, target = gae(
+            reward,
+            rollout.value,
+            rollout.next_value,
+            rollout.terminated,
+            rollout.truncated,
+            c.gamma,
+            c.gae_lambda,
+        )
+        return state, Batch(rollout, advantage, target)
+
+    def _learn(
+        self, state: State, batch: Batch, key: Key
+    ) -> tuple[nnx.State, PyTree, dict[str, Scalar]]:
+        """Several epochs of minibatches, each some of the environments over all of time."""
+        c = self.config
+        entropy_coef = self._entropy_coef(state.update)
+
+        def minibatch(
+            learner: tuple[nnx.State, PyTree], columns: Array
+        ) -> tuple[tuple[nnx.State, PyTree], dict[str, Scalar]]:
+            params, optimizer = learner
+            part = jax.tree.map(lambda x: x[:, columns], batch)
+            carry = jax.tree.map(lambda x: x[columns], state.actors.carry)
+            grads, metrics = jax.grad(self.loss, has_aux=True)(params, part, carry, entropy_coef)
+            metrics["grad_norm"] = optax.global_norm(grads)
+            updates, optimizer = self.optimizer.update(grads, optimizer, params)
+            return (optax.apply_updates(params, updates), optimizer), metrics
+
+        def epoch(
+            learner: tuple[nnx.State, PyTree], key: Key
+        ) -> tuple[tuple[nnx.State, PyTree], dict[str, Scalar]]:
+            order = jax.random.permutation(key, c.num_envs).reshape(c.minibatches, -1)
+            return jax.lax.scan(minibatch, learner, order)
+
+        keys = jax.random.split(key, c.epochs)
+        learner, metrics = jax.lax.scan(epoch, (state.params, state.optimizer), keys)
+        return *learner, jax.tree.map(jnp.mean, metrics)
+
+    def loss(
+        self, params: nnx.State, batch: Batch, carry: PyTree, entropy_coef: Array | float
+    ) -> tuple[Scalar, dict[str, Scalar]]:
+        """The PPO loss of environments `(T, B, ...)`, read again from the stored `carry`."""
+        c, rollout = self.config, batch.rollout
+        model = nnx.merge(self.graph, params)
+        _, pi, value = model(carry, rollout.obs, rollout.reset)
+        log_prob, entropy = pi.log_prob(rollout.action), jnp.mean(pi.entropy())
+        policy = ppo.policy_loss(log_prob, rollout.log_prob, batch.advantage, c.clip)
+        values = ppo.value_loss(value, rollout.value, batch.target, c.value_clip)
+        loss = policy + c.value_coef * values - entropy_coef * entropy
+        return loss, {
+            "loss": loss,
+            "policy_loss": policy,
+            "value_loss": values,
+            "entropy": entropy,
+            "kl": ppo.approximate_kl(log_prob, rollout.log_prob),
+            "clip_fraction": ppo.clip_fraction(log_prob, rollout.log_prob, c.clip),
+        }
+
+    # ------------------------------------------------------------------ parts
+
+    def _network(self, rngs: nnx.Rngs) -> ActorCritic:
+        c = self.config
+        return ActorCritic(
+            self.obs_space,
+            self.action_space,
+            self.memory,
+            encoder=c.encoder,
+            head=c.head,
+            rngs=rngs,
+        )
+
+    def _optimizer(self, params: nnx.State) -> optax.GradientTransformation:
+        c = self.config
+
+        def adam(scale: float, decay: float) -> optax.GradientTransformation:
+            return optax.chain(
+                optax.scale_by_adam(eps=1e-5),
+                optax.add_decayed_weights(decay),
+                optax.scale_by_learning_rate(
+                    lambda count: scale * self._learning_rate(count // (c.epochs * c.minibatches))
+                ),
+            )
+
+        labels = jax.tree.map(
+            lambda v: "ssm" if isinstance(v, SSMParam) else "regular",
+            params,
+            is_leaf=lambda v: isinstance(v, nnx.Variable),
+        )
+        groups = {"regular": adam(1.0, c.weight_decay), "ssm": adam(c.ssm_learning_rate, 0.0)}
+        return optax.chain(
+            optax.clip_by_global_norm(c.max_grad_norm), optax.multi_transform(groups, labels)
+        )
+
+    def _progress(self, update: Array) -> Array:
+        """Share of the run done before this update, 0 to 1."""
+        updates = max(self.config.total_steps // self.steps_per_update, 1)
+        return jnp.minimum(update.astype(jnp.float32) / updates, 1.0)
+
+    def _learning_rate(self, update: Array) -> Array | float:
+        rate = self.config.learning_rate
+        return rate * (1 - self._progress(update)) if self.config.anneal else rate
+
+    def _entropy_coef(self, update: Array) -> Array | float:
+        start, end = self.config.entropy_coef, self.config.entropy_final
+        return start if end is None else start + (end - start) * self._progress(update)
+
+    def _statistics_shape(self) -> tuple[int, ...]:
+        box = self.config.normalize_observation
+        return tuple(self.obs_space.spaces["observation"].shape) if box else ()
+
+    def _normalised(self, obs: PyTree, seen: RunningStatistics) -> PyTree:
+        if not self.config.normalize_observation:
+            return obs
+        plain = jnp.asarray(obs["observation"], jnp.float32)
+        return {**obs, "observation": statistics.normalise(seen, plain)}

@@ -1,0 +1,1 @@
+"""Networks around a memory: Flax NNX modules and action distributions."""

@@ -1,0 +1,97 @@
+"""The recurrent actor-critic: encoder, memory, and two heads (Lu et al. 2023, appendix)."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from gymnax.environments import spaces
+
+from ssmrl.envs.contract import feature_size, flatten
+from ssmrl.memory import Memory as MemorySpec
+from ssmrl.memory import Prepared
+from ssmrl.memory.nnx import Memory
+from ssmrl.nets.distributions import Distribution, distribution, parameter_count
+from ssmrl.shapes import TB, Array, B, PyTree
+
+
+class FeedForward(nnx.Module):
+    """Dense layers with leaky ReLU between them (after the last one too if `open_end`).
+
+    Kernels are orthogonal with gain sqrt(2), that of the last layer `last_gain`.
+    """
+
+    def __init__(
+        self, widths: Sequence[int], *, open_end: bool, last_gain: float, rngs: nnx.Rngs
+    ) -> None:
+        gains = [2**0.5] * (len(widths) - 2) + [last_gain]
+        self.open_end = open_end
+        self.layers = nnx.List(
+            nnx.Linear(i, o, kernel_init=nnx.initializers.orthogonal(gain), rngs=rngs)
+            for i, o, gain in zip(widths[:-1], widths[1:], gains, strict=True)
+        )
+
+    def __call__(self, x: Array) -> Array:
+        """Maps `(*B, widths[0])` to `(*B, widths[-1])`."""
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if self.open_end or i + 1 < len(self.layers):
+                x = jax.nn.leaky_relu(x)
+        return x
+
+
+class ActorCritic(nnx.Module):
+    """Policy and value of an observation and of what the memory holds.
+
+    Args:
+        observation_space: any space that `ssmrl.envs.contract.flatten` reads.
+        action_space: Discrete, MultiDiscrete or Box.
+        memory: the memory between encoder and heads.
+        encoder: widths of the encoder's layers.
+        head: hidden widths of the actor and, with weights of its own, of the critic.
+        rngs: its `params` stream makes the parameters.
+
+    Raises:
+        UsageError: a space that it cannot read or act in.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        memory: MemorySpec,
+        *,
+        encoder: Sequence[int],
+        head: Sequence[int],
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.observation_space, self.action_space = observation_space, action_space
+        widths = [feature_size(observation_space), *encoder]
+        outputs = parameter_count(action_space)
+        self.encoder = FeedForward(widths, open_end=True, last_gain=2**0.5, rngs=rngs)
+        self.memory = Memory(memory, widths[-1], rngs=rngs)
+        trunk = [memory.out_dim, *head]
+        self.actor = FeedForward([*trunk, outputs], open_end=False, last_gain=0.01, rngs=rngs)
+        self.critic = FeedForward([*trunk, 1], open_end=False, last_gain=1.0, rngs=rngs)
+        box = isinstance(action_space, spaces.Box)
+        self.log_std = nnx.Param(jnp.zeros((outputs,))) if box else None
+
+    def __call__(self, carry: PyTree, obs: PyTree, reset: TB) -> tuple[PyTree, Distribution, TB]:
+        """Reads a sequence `(T, *B, ...)`: next carry, action distributions, values `(T, *B)`."""
+        carry, y = self.memory(carry, self._encode(obs), reset)
+        return carry, *self._heads(y)
+
+    def step(
+        self, carry: PyTree, obs: PyTree, reset: B, prepared: Prepared | None = None
+    ) -> tuple[PyTree, Distribution, B]:
+        """One step `(*B, ...)`; `prepared` from `self.memory.prepare()` saves work in a loop."""
+        carry, y = self.memory.step(carry, self._encode(obs), reset, prepared)
+        return carry, *self._heads(y)
+
+    def _encode(self, obs: PyTree) -> Array:
+        return self.encoder(flatten(self.observation_space, obs))
+
+    def _heads(self, y: Array) -> tuple[Distribution, Array]:
+        log_std = None if self.log_std is None else self.log_std[...]
+        pi = distribution(self.action_space, self.actor(y), log_std)
+        return pi, self.critic(y)[..., 0]

@@ -1,0 +1,93 @@
+"""Action distributions, one for every kind of action space."""
+
+from typing import Protocol
+
+import distrax
+import jax
+import jax.numpy as jnp
+from gymnax.environments import spaces
+
+from ssmrl.envs.contract import MultiDiscrete
+from ssmrl.errors import UsageError
+from ssmrl.shapes import Array, Key
+
+
+class Distribution(Protocol):
+    """What agents ask of a distribution over actions, with batch axes `*B`."""
+
+    def sample(self, *, seed: Key) -> Array: ...  # (*B, *action)
+    def log_prob(self, value: Array) -> Array: ...  # (*B,)
+    def entropy(self) -> Array: ...  # (*B,)
+    def mode(self) -> Array: ...  # (*B, *action)
+
+
+class MultiCategorical:
+    """Independent categoricals side by side; actions are `(*B, n)` int32."""
+
+    def __init__(self, logits: Array, sizes: tuple[int, ...]) -> None:
+        splits = [sum(sizes[:i]) for i in range(1, len(sizes))]
+        self.parts = [distrax.Categorical(part) for part in jnp.split(logits, splits, axis=-1)]
+
+    def sample(self, *, seed: Key) -> Array:
+        keys = jax.random.split(seed, len(self.parts))
+        draws = [p.sample(seed=k) for p, k in zip(self.parts, keys, strict=True)]
+        return jnp.stack(draws, axis=-1)
+
+    def log_prob(self, value: Array) -> Array:
+        logs = [p.log_prob(value[..., i]) for i, p in enumerate(self.parts)]
+        return jnp.sum(jnp.stack(logs), axis=0)
+
+    def entropy(self) -> Array:
+        return jnp.sum(jnp.stack([p.entropy() for p in self.parts]), axis=0)
+
+    def mode(self) -> Array:
+        return jnp.stack([p.mode() for p in self.parts], axis=-1)
+
+
+def parameter_count(space: spaces.Space) -> int:
+    """How many outputs of a network parametrise a distribution over `space`.
+
+    Raises:
+        UsageError: the space is none of Discrete, MultiDiscrete, Box.
+    """
+    if isinstance(space, spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, MultiDiscrete):
+        return sum(space.nvec)
+    if isinstance(space, spaces.Box):
+        return _size(space)
+    raise UsageError(
+        f"this agent acts in Discrete, MultiDiscrete and Box spaces; got {space!r}. Wrap the "
+        "environment so that its action is one of these"
+    )
+
+
+def distribution(space: spaces.Space, outputs: Array, log_std: Array | None) -> Distribution:
+    """The distribution over `space` that network outputs `(*B, parameter_count)` describe.
+
+    A Box gets a diagonal Gaussian with these means and the state-independent `log_std`; its
+    samples are not squashed (the environment's bounds are applied to what it is given, the
+    log-probability is that of the draw: Lu et al. 2023).
+    """
+    if isinstance(space, spaces.Discrete):
+        return distrax.Categorical(outputs)
+    if isinstance(space, MultiDiscrete):
+        return MultiCategorical(outputs, space.nvec)
+    assert log_std is not None
+    mean = outputs.reshape(*outputs.shape[:-1], *space.shape)
+    scale = jnp.broadcast_to(jnp.exp(log_std).reshape(space.shape), mean.shape)
+    return distrax.Independent(distrax.Normal(mean, scale), len(space.shape))
+
+
+def within_bounds(space: spaces.Space, action: Array) -> Array:
+    """The action that the environment gets: clipped to a Box, itself elsewhere."""
+    if isinstance(space, spaces.Box):
+        return jnp.clip(action, space.low, space.high).astype(space.dtype)
+    return action
+
+
+def _size(space: spaces.Box) -> int:
+    size = 1
+    for n in space.shape:
+        size *= n
+    return size
