@@ -6,7 +6,6 @@ whole rollout again from that carry, forgetting wherever a new episode starts, a
 flow over all of it. Minibatches are whole environments, never pieces of time.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -15,81 +14,17 @@ import optax
 from flax import nnx
 from gymnax.environments import spaces
 
+from ssmrl.agents.in_context_config import InContextConfig
 from ssmrl.envs.wrappers import EpisodeStatistics, PreviousStep
 from ssmrl.errors import UsageError
 from ssmrl.memory import Memory
-from ssmrl.memory.nnx import SSMParam
 from ssmrl.nets.actor_critic import ActorCritic
 from ssmrl.nets.distributions import within_bounds
+from ssmrl.nets.optimizer import adam
 from ssmrl.rl import ppo, statistics
 from ssmrl.rl.returns import discounted_sums, gae
 from ssmrl.rl.statistics import RunningStatistics
 from ssmrl.shapes import TB, Array, B, Key, PyTree, Scalar
-
-
-@dataclass(frozen=True)
-class Config:
-    """Options of recurrent PPO.
-
-    Attributes:
-        total_steps: environment steps of the whole run; the schedules end there.
-        num_envs: B, environments side by side.
-        rollout: T, steps of each between updates. Credit does not reach back further, so
-            make it at least the span that has to be remembered.
-        epochs: passes over a rollout.
-        minibatches: per epoch; must divide num_envs.
-        learning_rate: of Adam (epsilon 1e-5).
-        anneal: let the learning rate fall linearly to 0.
-        ssm_learning_rate: that of the recurrence's own parameters, as a multiple.
-        weight_decay: decoupled; never applied to the recurrence's own parameters.
-        max_grad_norm: global norm at which gradients are clipped.
-        gamma, gae_lambda: discount, and decay of the advantage estimate.
-        clip: of the probability ratio.
-        value_clip: of the value's move, in units of return; None for none.
-        value_coef, entropy_coef: weights in the loss.
-        entropy_final: weight of the entropy at the end, reached linearly; None: constant.
-        normalize_reward: divide rewards by the deviation of their running discounted sum.
-        normalize_observation: standardise observations; Box observation spaces only.
-        encoder, head: widths of the hidden layers.
-    """
-
-    total_steps: int = 500_000
-    num_envs: int = 64
-    rollout: int = 104
-    epochs: int = 4
-    minibatches: int = 4
-    learning_rate: float = 1e-3
-    anneal: bool = False
-    ssm_learning_rate: float = 1.0
-    weight_decay: float = 0.0
-    max_grad_norm: float = 0.5
-    gamma: float = 0.99
-    gae_lambda: float = 0.95
-    clip: float = 0.2
-    value_clip: float | None = None
-    value_coef: float = 0.5
-    entropy_coef: float = 0.01
-    entropy_final: float | None = None
-    normalize_reward: bool = False
-    normalize_observation: bool = False
-    encoder: tuple[int, ...] = (64,)
-    head: tuple[int, ...] = (64,)
-
-    def __post_init__(self) -> None:
-        positive = ("total_steps", "num_envs", "rollout", "epochs", "minibatches", "learning_rate")
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise UsageError(f"agent.{name} must be positive, got {getattr(self, name)}")
-        if self.num_envs % self.minibatches:
-            raise UsageError(
-                f"agent.minibatches={self.minibatches} must divide agent.num_envs="
-                f"{self.num_envs}: a minibatch is a number of whole environments"
-            )
-        if not self.encoder or min(*self.encoder, *self.head, 1) < 1:
-            raise UsageError(
-                "agent.encoder needs at least one layer, and all widths must be positive; got "
-                f"encoder={list(self.encoder)}, head={list(self.head)}"
-            )
 
 
 class Transition(NamedTuple):
@@ -156,9 +91,9 @@ class InContext:
         UsageError: options or spaces that do not fit.
     """
 
-    Config = Config
+    Config = InContextConfig
 
-    def __init__(self, config: Config, memory: Memory, env: Any, env_params: Any) -> None:
+    def __init__(self, config: InContextConfig, memory: Memory, env: Any, env_params: Any) -> None:
         self.config = config
         self.memory = memory
         self.env, self.env_params = self.evaluation_env(env, env_params, check=False)
@@ -171,7 +106,13 @@ class InContext:
             )
         self.steps_per_update = config.num_envs * config.rollout
         self.graph, params = nnx.split(self._network(nnx.Rngs(0)))
-        self.optimizer = self._optimizer(params)
+        self.optimizer = adam(
+            params,
+            lambda count: self._learning_rate(count // (config.epochs * config.minibatches)),
+            ssm_learning_rate=config.ssm_learning_rate,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+        )
 
     def evaluation_env(self, env: Any, env_params: Any, check: bool = True) -> tuple[Any, Any]:
         """Another environment, wrapped as the policy expects it.
@@ -394,28 +335,6 @@ class InContext:
             encoder=c.encoder,
             head=c.head,
             rngs=rngs,
-        )
-
-    def _optimizer(self, params: nnx.State) -> optax.GradientTransformation:
-        c = self.config
-
-        def adam(scale: float, decay: float) -> optax.GradientTransformation:
-            return optax.chain(
-                optax.scale_by_adam(eps=1e-5),
-                optax.add_decayed_weights(decay),
-                optax.scale_by_learning_rate(
-                    lambda count: scale * self._learning_rate(count // (c.epochs * c.minibatches))
-                ),
-            )
-
-        labels = jax.tree.map(
-            lambda v: "ssm" if isinstance(v, SSMParam) else "regular",
-            params,
-            is_leaf=lambda v: isinstance(v, nnx.Variable),
-        )
-        groups = {"regular": adam(1.0, c.weight_decay), "ssm": adam(c.ssm_learning_rate, 0.0)}
-        return optax.chain(
-            optax.clip_by_global_norm(c.max_grad_norm), optax.multi_transform(groups, labels)
         )
 
     def _progress(self, update: Array) -> Array:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from ssmrl.errors import UsageError, unknown
 from ssmrl.memory.dense import dense, dense_init
-from ssmrl.memory.spec import Memory, Prepared
+from ssmrl.memory.spec import Memory, Prepared, check_input
 from ssmrl.shapes import BF, BH, TB, TBF, TBH, Array, B, Key, PyTree
 
 ACTIVATIONS = {"full_glu": 2, "half_glu1": 1, "half_glu2": 1, "gelu": 0, "none": 0}
@@ -120,7 +120,7 @@ class Stack(Memory):
     def apply(
         self, params: PyTree, carry: PyTree, u: TBF, reset: TB | None = None
     ) -> tuple[PyTree, TBH]:
-        self._check_carry(carry)
+        self._check(carry, u, reset, time=1)
         y, carries = _project(params["project"], u), []
         for member, p, h in zip(self.members, params["members"], carry, strict=True):
             h, y = member.apply(p, h, y, reset)
@@ -130,7 +130,7 @@ class Stack(Memory):
     def step(
         self, params: PyTree | Prepared, carry: PyTree, u: BF, reset: B | None = None
     ) -> tuple[PyTree, BH]:
-        self._check_carry(carry)
+        self._check(carry, u, reset, time=0)
         constants = self.constants(params)
         y, carries = _project(constants["project"], u), []
         for member, p, h in zip(self.members, constants["members"], carry, strict=True):
@@ -146,7 +146,8 @@ class Stack(Memory):
         members = [m.labels(p) for m, p in zip(self.members, params["members"], strict=True)]
         return {**super().labels(params), "members": members}
 
-    def _check_carry(self, carry: PyTree) -> None:
+    def _check(self, carry: PyTree, u: Array, reset: Array | None, time: int) -> None:
+        check_input(u, reset, (), (), time)
         if not isinstance(carry, tuple) or len(carry) != len(self.members):
             raise UsageError(
                 f"the carry of a stack is a tuple with one entry for each of its "

@@ -11,7 +11,7 @@ from ssmrl.shapes import Array, Scalar
 class RunningStatistics(NamedTuple):
     """Moments of everything seen, per feature."""
 
-    count: Scalar  # float32
+    seen: Scalar  # float32, number of samples
     mean: Array  # (F,)
     variance: Array  # (F,)
 
@@ -29,7 +29,7 @@ def update(statistics: RunningStatistics, x: Array) -> RunningStatistics:
     """
     samples = tuple(range(x.ndim - statistics.mean.ndim))
     n = jnp.asarray(x.size // max(statistics.mean.size, 1), jnp.float32)
-    count = jnp.minimum(statistics.count, 1e7)
+    count = jnp.minimum(statistics.seen, 1e7)
     total = count + n
     delta = jnp.mean(x, axis=samples) - statistics.mean
     spread = (

@@ -1,0 +1,70 @@
+"""Options of the in-context agent, apart from its algorithm."""
+
+from dataclasses import dataclass
+
+from ssmrl.errors import UsageError
+
+
+@dataclass(frozen=True)
+class InContextConfig:
+    """Options of recurrent PPO.
+
+    Attributes:
+        total_steps: environment steps of the whole run; the schedules end there.
+        num_envs: B, environments side by side.
+        rollout: T, steps of each between updates. Credit does not reach back further, so
+            make it at least the span that has to be remembered.
+        epochs: passes over a rollout.
+        minibatches: per epoch; must divide num_envs.
+        learning_rate: of Adam (epsilon 1e-5).
+        anneal: let the learning rate fall linearly to 0.
+        ssm_learning_rate: that of the recurrence's own parameters, as a multiple.
+        weight_decay: decoupled; never applied to the recurrence's own parameters.
+        max_grad_norm: global norm at which gradients are clipped.
+        gamma, gae_lambda: discount, and decay of the advantage estimate.
+        clip: of the probability ratio.
+        value_clip: of the value's move, in units of return; None for none.
+        value_coef, entropy_coef: weights in the loss.
+        entropy_final: weight of the entropy at the end, reached linearly; None: constant.
+        normalize_reward: divide rewards by the deviation of their running discounted sum.
+        normalize_observation: standardise observations; Box observation spaces only.
+        encoder, head: widths of the hidden layers.
+    """
+
+    total_steps: int = 500_000
+    num_envs: int = 64
+    rollout: int = 104
+    epochs: int = 4
+    minibatches: int = 4
+    learning_rate: float = 1e-3
+    anneal: bool = False
+    ssm_learning_rate: float = 1.0
+    weight_decay: float = 0.0
+    max_grad_norm: float = 0.5
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    value_clip: float | None = None
+    value_coef: float = 0.5
+    entropy_coef: float = 0.01
+    entropy_final: float | None = None
+    normalize_reward: bool = False
+    normalize_observation: bool = False
+    encoder: tuple[int, ...] = (64,)
+    head: tuple[int, ...] = (64,)
+
+    def __post_init__(self) -> None:
+        positive = ("total_steps", "num_envs", "rollout", "epochs", "minibatches", "learning_rate")
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise UsageError(f"agent.{name} must be positive, got {getattr(self, name)}")
+        if self.num_envs % self.minibatches:
+            raise UsageError(
+                f"agent.minibatches={self.minibatches} must divide agent.num_envs="
+                f"{self.num_envs}: a minibatch is a number of whole environments"
+            )
+        if not self.encoder or min(*self.encoder, *self.head, 1) < 1:
+            raise UsageError(
+                "agent.encoder needs at least one layer, and all widths must be positive; got "
+                f"encoder={list(self.encoder)}, head={list(self.head)}"
+            )

@@ -1,0 +1,193 @@
+"""What every registered memory must do; a new member is covered by being registered."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssmrl import memory
+from ssmrl.errors import UsageError
+
+T, B, F = 21, 3, 5
+OPTIONS = {"s5": {"state": 16, "blocks": 2}}
+
+
+class Case:
+    def __init__(self, name):
+        self.mem = memory.make(name, features=8, layers=2, **OPTIONS.get(name, {}))
+        keys = jax.random.split(jax.random.key(7), 4)
+        self.init = jax.jit(self.mem.init, static_argnums=1)
+        self.params = self.init(keys[0], F)
+        self.u = jax.random.normal(keys[1], (T, B, F))
+        some = jax.random.bernoulli(keys[2], 0.2, (T, B))
+        self.reset = some.at[9].set(jnp.array([True, False, True]))
+        zero = self.mem.init_carry((B,))
+        self.carry = jax.tree.map(lambda x: x + jax.random.normal(keys[3], x.shape, x.dtype), zero)
+        self.apply = jax.jit(self.mem.apply)
+        self.step = jax.jit(self.mem.step)
+
+
+@pytest.fixture(scope="module", params=sorted(memory.MEMORIES))
+def case(request):
+    return Case(request.param)
+
+
+@pytest.fixture(scope="module")
+def recurrent(case):
+    if not jax.tree.leaves(case.carry):
+        pytest.skip("this memory carries nothing, by design")
+    return case
+
+
+def close(got, want, tolerance=1e-4):
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(g, w, rtol=tolerance, atol=tolerance)
+
+
+def test_reading_a_sequence_equals_stepping_through_it(case):
+    whole = case.apply(case.params, case.carry, case.u, case.reset)
+    for constants in (case.params, case.mem.prepare(case.params)):
+        carry, ys = case.carry, []
+        for t in range(T):
+            carry, y = case.step(constants, carry, case.u[t], case.reset[t])
+            ys.append(y)
+        close((carry, jnp.stack(ys)), whole)
+
+
+def test_any_split_of_a_sequence_equals_the_whole(case):
+    carry, y = case.apply(case.params, case.carry, case.u, case.reset)
+    for cut in (0, 9):
+        middle, first = case.apply(case.params, case.carry, case.u[:cut], case.reset[:cut])
+        end, then = case.apply(case.params, middle, case.u[cut:], case.reset[cut:])
+        close((end, jnp.concatenate([first, then])), (carry, y))
+
+
+def test_a_reset_equals_separate_sequences(case):
+    cut = 8
+    reset = jnp.zeros((T, B), bool).at[cut].set(True)
+    carry, y = case.apply(case.params, case.carry, case.u, reset)
+    _, first = case.apply(case.params, case.carry, case.u[:cut])
+    end, then = case.apply(case.params, case.mem.init_carry((B,)), case.u[cut:])
+    close((carry, y), (end, jnp.concatenate([first, then])))
+
+
+def test_a_reset_hides_the_past_from_values_and_gradients(case):
+    cut = 8
+    reset = jnp.zeros((T, B), bool).at[cut].set(True)
+
+    def after(u, carry):
+        return case.apply(case.params, carry, u, reset)[1][cut:]
+
+    bad = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), case.carry)
+    np.testing.assert_array_equal(
+        after(case.u.at[cut - 1].set(jnp.nan), bad), after(case.u, case.carry)
+    )
+    grad_u, grad_carry = jax.grad(lambda *x: jnp.sum(after(*x) ** 2), argnums=(0, 1))(
+        case.u, case.carry
+    )
+    assert np.all(np.asarray(grad_u[:cut]) == 0) and np.any(np.asarray(grad_u[cut:]) != 0)
+    assert all(np.all(np.asarray(g) == 0) for g in jax.tree.leaves(grad_carry))
+
+
+def test_without_a_reset_the_past_is_seen(recurrent):
+    other = recurrent.u.at[0].add(1.0)
+    no_reset = jnp.zeros((T, B), bool)
+    one = recurrent.apply(recurrent.params, recurrent.carry, recurrent.u, no_reset)[1]
+    two = recurrent.apply(recurrent.params, recurrent.carry, other, no_reset)[1]
+    assert float(jnp.max(jnp.abs(one[5:] - two[5:]))) > 1e-4
+
+
+def test_resets_everywhere_make_it_memoryless(case):
+    always = jnp.ones((T, B), bool)
+    _, y = case.apply(case.params, case.carry, case.u, always)
+    fresh = case.mem.init_carry((T, B))
+    _, alone = case.step(case.params, fresh, case.u)
+    close(y, alone)
+
+
+def test_the_carry_keeps_its_structure_shapes_and_types(case):
+    for carry, y in (
+        case.apply(case.params, case.carry, case.u, case.reset),
+        case.step(case.params, case.carry, case.u[0], case.reset[0]),
+    ):
+        close(jax.tree.map(jnp.zeros_like, carry), jax.tree.map(jnp.zeros_like, case.carry), 0)
+        assert [x.dtype for x in jax.tree.leaves(carry)] == [
+            x.dtype for x in jax.tree.leaves(case.carry)
+        ]
+        assert y.shape[-1] == case.mem.out_dim and y.dtype == jnp.float32
+
+
+def test_batch_axes_may_be_none_or_several(case):
+    _, y = case.apply(case.params, case.carry, case.u, case.reset)
+    take = jax.tree.map(lambda x: x[1], case.carry)
+    close(case.apply(case.params, take, case.u[:, 1], case.reset[:, 1])[1], y[:, 1])
+    grow = jax.tree.map(lambda x: x[None], case.carry)
+    deep = case.apply(case.params, grow, case.u[:, None], case.reset[:, None])[1]
+    close(deep[:, 0], y)
+
+
+def test_permuting_the_batch_permutes_the_output(case):
+    order = jnp.array([2, 0, 1])
+    carry = jax.tree.map(lambda x: x[order], case.carry)
+    _, y = case.apply(case.params, carry, case.u[:, order], case.reset[:, order])
+    close(y, case.apply(case.params, case.carry, case.u, case.reset)[1][:, order], 1e-5)
+
+
+def test_no_reset_argument_means_no_resets(case):
+    none = case.apply(case.params, case.carry, case.u)
+    close(none, case.apply(case.params, case.carry, case.u, jnp.zeros((T, B), bool)))
+
+
+def test_it_maps_over_parameters_of_several_seeds(case):
+    seeds = [case.init(jax.random.key(i), F) for i in range(2)]
+    params = jax.tree.map(lambda *x: jnp.stack(x), *seeds)
+    both = jax.jit(jax.vmap(lambda p: case.apply(p, case.carry, case.u, case.reset)[1]))(params)
+    for i in range(2):
+        one = seeds[i]
+        close(both[i], case.apply(one, case.carry, case.u, case.reset)[1])
+
+
+def test_labels_cover_every_parameter(case):
+    labels = case.mem.labels(case.params)
+    assert jax.tree.structure(labels) == jax.tree.structure(case.params)
+    assert set(jax.tree.leaves(labels)) <= {"ssm", "regular"}
+
+
+def test_gradients_stay_finite_over_long_sequences(case):
+    u = jax.random.normal(jax.random.key(3), (4096, 1, F))
+    carry = case.mem.init_carry((1,))
+
+    @jax.jit
+    def grad(params):
+        return jax.grad(lambda p: jnp.sum(case.mem.apply(p, carry, u)[1] ** 2))(params)
+
+    leaves = jax.tree.leaves(grad(case.params))
+    assert all(bool(jnp.all(jnp.isfinite(g))) for g in leaves)
+    assert any(bool(jnp.any(g != 0)) for g in leaves)
+
+
+def test_a_memory_is_hashable_and_equal_to_its_twin(case):
+    assert hash(case.mem) == hash(case.mem) and case.mem == type(case.mem)(case.mem.members)
+
+
+def test_parameters_are_real(case):
+    assert {x.dtype for x in jax.tree.leaves(case.params)} == {jnp.dtype("float32")}
+
+
+def test_batch_major_input_is_refused(recurrent):
+    swapped, reset = jnp.swapaxes(recurrent.u, 0, 1), jnp.swapaxes(recurrent.reset, 0, 1)
+    with pytest.raises(UsageError, match="batch-major"):
+        recurrent.mem.apply(recurrent.params, recurrent.carry, swapped, reset)
+
+
+def test_wrong_resets_and_inputs_are_refused(case):
+    for u, reset, message in (
+        (case.u, case.reset.T, "one flag per input"),
+        (case.u, case.reset.astype(jnp.float32), "must be bool"),
+        (jnp.ones((T, B, F), jnp.int32), None, "floating point"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            case.apply(case.params, case.carry, u, reset)
+    with pytest.raises(UsageError, match="tuple with one entry for each"):
+        case.mem.step(case.params, jnp.zeros(3), case.u[0])
