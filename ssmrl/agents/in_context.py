@@ -290,7 +290,7 @@ class InContext:
             part = jax.tree.map(lambda x: x[:, columns], batch)
             carry = jax.tree.map(lambda x: x[columns], state.actors.carry)
             grads, metrics = jax.grad(self.loss, has_aux=True)(params, part, carry, entropy_coef)
-            metrics["grad_norm"] = optax.global_norm(grads)
+            metrics["grad_norm"] = optax.tree.norm(grads)
             updates, optimizer = self.optimizer.update(grads, optimizer, params)
             return (optax.apply_updates(params, updates), optimizer), metrics
 

@@ -1,0 +1,1 @@
+"""Configuration: `train.yaml`, the groups agent, memory and experiment, and their schemas."""
