@@ -143,7 +143,7 @@ class InContext:
             jax.random.split(key_env, size), self.env_params
         )
         actors = Actors(env_state, obs, jnp.ones(size, bool), self.memory.init_carry((size,)))
-        state = State(
+        return _strongly_typed(State(
             params=params,
             optimizer=self.optimizer.init(params),
             actors=actors,
@@ -152,9 +152,7 @@ class InContext:
             running_return=jnp.zeros(size),
             update=jnp.zeros((), jnp.int32),
             key=key,
-        )
-        # strong types throughout, so that the state of the first update compiles like the rest
-        return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
+        ))
 
     def policy(self, state: State) -> Policy:
         """How to act with this state's parameters.
@@ -189,9 +187,9 @@ class InContext:
         actors, rollout, info = self._collect(state, key_rollout)
         state, batch = self._estimate(state, rollout)
         params, optimizer, losses = self._learn(state, batch, key_learn)
-        state = state._replace(
+        state = _strongly_typed(state._replace(
             params=params, optimizer=optimizer, actors=actors, update=state.update + 1, key=key
-        )
+        ))
         ended = info["episode_end"]
         episodes = jnp.sum(ended.astype(jnp.float32))
         return state, {
@@ -359,3 +357,11 @@ class InContext:
             return obs
         plain = jnp.asarray(obs["observation"], jnp.float32)
         return {**obs, "observation": statistics.normalise(seen, plain)}
+
+
+def _strongly_typed(state: State) -> State:
+    """The same state without weak types, which some environments leave behind in places.
+
+    They would make the state of a later update compile the training step once more.
+    """
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)

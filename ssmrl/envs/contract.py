@@ -17,7 +17,7 @@ What an agent may rely on besides: flags are bool of shape (), the reward is a n
 tell shapes and bounds, `params` is a dataclass of numbers with `max_steps_in_episode`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -94,7 +94,7 @@ def contains(space: Space, x: PyTree) -> Scalar:
     _check_kind(space)
     x = jnp.asarray(x)
     integer = jnp.issubdtype(x.dtype, jnp.integer)
-    if _entry_shape(space, x) != space.shape or (not integer and not isinstance(space, Box)):
+    if not _has_entry_shape(space, x) or (not integer and not isinstance(space, Box)):
         return jnp.array(False)
     if isinstance(space, Box):
         low, high = (jnp.broadcast_to(jnp.float32(b), x.shape) for b in (space.low, space.high))
@@ -135,7 +135,7 @@ def flatten(space: Space, x: PyTree) -> TBF:
         return jnp.concatenate(list(map(flatten, space.spaces, x)), axis=-1)
     _check_kind(space)
     x = jnp.asarray(x)
-    if _entry_shape(space, x) != tuple(space.shape):
+    if not _has_entry_shape(space, x):
         raise UsageError(
             f"expected an element of {space} behind its batch axes, got shape {x.shape}"
         )
@@ -163,9 +163,11 @@ def _check_kind(space: Space) -> None:
         )
 
 
-def _entry_shape(space: Space, x: Array) -> tuple[int, ...]:
-    return x.shape[max(x.ndim - len(space.shape), 0) :] if space.shape else ()
+def _has_entry_shape(space: Space, x: Array) -> bool:
+    """Whether the trailing axes of `x` are those of one element of `space`."""
+    axes = len(space.shape)
+    return x.shape[max(x.ndim - axes, 0) :] == tuple(space.shape) or axes == 0
 
 
-def _all(flags: object) -> Scalar:
-    return jnp.all(jnp.stack(list(flags)))  # type: ignore[call-overload]
+def _all(flags: Iterable[Scalar]) -> Scalar:
+    return jnp.all(jnp.stack(list(flags)))

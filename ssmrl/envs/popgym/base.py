@@ -27,7 +27,7 @@ class CardGame(Environment):
 
     @property
     def default_params(self) -> EnvParams:
-        """Parameters: `max_steps_in_episode` truncates earlier where it is lowered."""
+        """`max_steps_in_episode` truncates earlier where it is lowered."""
         return EnvParams(max_steps_in_episode=self.episode_steps)
 
     @abstractmethod

@@ -86,7 +86,7 @@ class Concentration(CardGame):
         touched = state.face_up[action]
         equal = table[action] == table[jnp.maximum(state.first, 0)]
         pair = second & ~touched & (action != state.first) & equal
-        in_play = jnp.where(second, 2.0, 1.0)
+        in_play = 1 + second.astype(jnp.float32)
         miss = jnp.where(second | touched, -in_play / self.episode_steps, 0.0)
         reward = jnp.where(pair, 2 / self.num_cards, miss)
         state = TableState(

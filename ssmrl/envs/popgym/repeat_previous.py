@@ -16,7 +16,7 @@ class RepeatPrevious(DealGame):
 
     def __init__(self, decks: int = 1, k: int = 4) -> None:
         super().__init__(decks, "suits")
-        if not 1 <= k < self.num_cards:
+        if not isinstance(k, int) or not 1 <= k < self.num_cards:
             raise UsageError(f"k: expected 1 to {self.num_cards - 1} ({decks} packs), got {k!r}")
         self.k = k
 
