@@ -14,7 +14,9 @@ class UsageError(ValueError):
 def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     """The `most` names of `known` that look most like `name`, best first (case ignored)."""
     spelled = {k.lower(): k for k in known}
-    return [spelled[m] for m in difflib.get_close_matches(name.lower(), spelled, n=most, cutoff=0.4)]
+    return [
+        spelled[m] for m in difflib.get_close_matches(name.lower(), spelled, n=most, cutoff=0.4)
+    ]
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:

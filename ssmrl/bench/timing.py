@@ -20,15 +20,16 @@ class Program:
     """A compiled program with its arguments.
 
     Attributes:
-        call: runs it and waits for the result.
-        compile_s: seconds to trace, lower and compile it.
-        temp_MiB: memory it needs beside its arguments and results, as the compiler planned
-            it; None where the platform does not tell.
+        call: runs it and waits for the result, which it returns.
+        compile_s: seconds to trace, lower and compile it (less, if JAX was told to keep
+            compiled programs on disk and finds it there).
+        temp_mib: MiB it needs beside its arguments and results, as the compiler planned it;
+            None where the platform does not tell.
     """
 
     call: Callable[[], Any]
     compile_s: float
-    temp_MiB: float | None  # noqa: N815 (MiB is how the unit is written)
+    temp_mib: float | None
 
 
 def compiled(function: Callable[..., Any], *args: Any) -> Program:
@@ -41,9 +42,7 @@ def compiled(function: Callable[..., Any], *args: Any) -> Program:
     return Program(lambda: jax.block_until_ready(executable(*args)), seconds, temp)
 
 
-def interleaved(
-    calls: Mapping[str, Callable[[], Any]], repetitions: int = 7
-) -> dict[str, list[float]]:
+def interleaved(calls: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, list[float]]:
     """Seconds of every call in each of `repetitions` rounds, after one round to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
@@ -59,11 +58,3 @@ def interleaved(
 def ratio(seconds: Sequence[float], reference: Sequence[float]) -> float:
     """Median over the rounds of `seconds / reference`, both as `interleaved` returns them."""
     return statistics.median(s / r for s, r in zip(seconds, reference, strict=True))
-
-
-def markdown(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table; its columns are the keys of the first row, `-` is None."""
-    columns = list(rows[0])
-    lines = [columns, ["---"] * len(columns)]
-    lines += [["-" if row[c] is None else str(row[c]) for c in columns] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

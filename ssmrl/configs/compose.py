@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ssmrl.configs.schema import AT_LEAST, GROUPS, choices, store_schemas, type_name
 from ssmrl.errors import UsageError, unknown
@@ -66,7 +67,7 @@ def reload(file: Path, overrides: Sequence[str] = ()) -> DictConfig:
     try:
         saved: Any = OmegaConf.load(file)
         groups = {group: str(saved[group].name) for group in ("agent", "memory")}
-    except (OSError, KeyError, AttributeError, TypeError, ValueError) as e:
+    except (OSError, KeyError, AttributeError, TypeError, ValueError, YAMLError) as e:
         raise UsageError(f"{file} is not the configuration of a run: {_gist(e)}") from e
     config = _compose(groups)
     try:

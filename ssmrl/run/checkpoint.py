@@ -52,7 +52,8 @@ def save(folder: Path, update: int, state: PyTree, identity: Mapping[str, Any], 
         "leaves": _describe(state),
         "files": {str(f.relative_to(aside)): _fingerprint(f) for f in _files(aside)},
     }
-    (aside / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    sealed = {"sha256": _seal(manifest)} | manifest
+    (aside / MANIFEST).write_text(json.dumps(sealed, indent=1))
     for file in _files(aside):
         _sync(file)
     _sync(aside)
@@ -109,14 +110,13 @@ def verify(checkpoint: Path) -> dict[str, Any]:
         Corrupt: a file is missing, truncated or changed.
     """
     try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text())
-        files: dict[str, Any] = manifest["files"]
-        leaves, identity = manifest["leaves"], manifest["identity"]
-    except (OSError, ValueError, KeyError, TypeError) as e:
+        manifest: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text())
+        seal = manifest.pop("sha256")
+    except (OSError, ValueError, KeyError, AttributeError) as e:
         raise Corrupt(f"{MANIFEST} cannot be read") from e
-    if not isinstance(leaves, dict) or not isinstance(identity, dict):
-        raise Corrupt(f"{MANIFEST} cannot be read")
-    for name, expected in files.items():
+    if seal != _seal(manifest):
+        raise Corrupt(f"{MANIFEST} is changed")
+    for name, expected in manifest["files"].items():
         file = checkpoint / name
         if not file.is_file():
             raise Corrupt(f"{name} is missing")
@@ -186,6 +186,11 @@ def _files(folder: Path) -> list[Path]:
 def _fingerprint(file: Path) -> dict[str, Any]:
     data = file.read_bytes()
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _seal(manifest: dict[str, Any]) -> str:
+    """SHA-256 of the manifest itself."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _sync(path: Path) -> None:

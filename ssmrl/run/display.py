@@ -25,6 +25,7 @@ SHOWN = (
 )
 PLAIN_SECONDS = 5.0  # between two plain lines
 CHART_ROWS = 5
+WIDEST = 100  # columns of the panel
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -62,6 +63,8 @@ class Display:
         if self.console.is_terminal:
             self._live = Live(get_renderable=self.panel, console=self.console, refresh_per_second=4)
             self._live.start()
+        else:
+            self.say(f"{self.title}: compiling")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,9 +78,7 @@ class Display:
         self.compile_seconds = compile_seconds
         self.steps = self.start_steps = steps
         self.begin = time.monotonic()
-        if self._live:
-            self.message = ""
-        else:
+        if not self._live:
             self.say(f"compiled in {compile_seconds:.1f} s")
 
     def update(self, row: Row, moving: float) -> None:
@@ -89,10 +90,14 @@ class Display:
             self._print_line()
 
     def say(self, message: str) -> None:
-        """Show a message: below the panel, or as a line of its own."""
+        """Print a line, above the panel if there is one."""
+        self.console.print(message, highlight=False, soft_wrap=True)
+
+    def note(self, message: str) -> None:
+        """Show a message in the panel until the end; print it where there is none."""
         self.message = message
         if not self._live:
-            self.console.print(message, highlight=False)
+            self.say(message)
 
     def panel(self) -> Panel:
         """The whole display at this moment."""
@@ -114,7 +119,17 @@ class Display:
         parts.append(self._numbers())
         if self.message:
             parts += [Text(), Text(self.message, style="yellow")]
-        return Panel(Group(*parts), title=f"[bold]{self.title}", border_style="dim", padding=(0, 2))
+        return Panel(
+            Group(*parts),
+            title=f"[bold]{self.title}",
+            border_style="dim",
+            padding=(0, 2),
+            width=self._width(),
+        )
+
+    def _width(self) -> int:
+        """Room is left for the ^C that a terminal echoes: a wrapped line would break the panel."""
+        return min(self.console.width - 2, WIDEST)
 
     def _speed(self) -> float:
         """Environment steps of all seeds per second, since this process began to train."""
@@ -138,7 +153,7 @@ class Display:
 
     def _chart(self) -> Table:
         """The moving mean return against time, with its value and its range beside it."""
-        width = max(self.console.width - 34, 16)
+        width = max(self._width() - 34, 16)
         low, high = min(self.history), max(self.history)
         rows = chart(self.history, width, CHART_ROWS)
         now = [("return ", "dim"), (f"{self.history[-1]:.3f}", "bold green")]

@@ -43,7 +43,6 @@ def compile_train_step(agent: Any, like: PyTree, seeds: int) -> Program:
 
     One seed is not vmapped, so it does not pay for what several need.
     """
-    use_cache()
     begin = time.perf_counter()
     train_step = _over_seeds(agent.train_step, seeds)
     names = tuple(sorted(jax.eval_shape(train_step, like)[1]))

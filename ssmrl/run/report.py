@@ -18,6 +18,7 @@ from ssmrl.run.logging import RECENT, read_metrics
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito (2008): told apart by the colour-blind as well."""
+FEWEST_FOR_A_BAND = 3  # seeds: the t-interval of two says next to nothing
 
 COLUMNS = {
     "run": "run",
@@ -44,11 +45,13 @@ class Curve(NamedTuple):
         env_steps: (U,) of each seed.
         returns: (U, S) mean of the episodes that ended in each update, NaN if none did.
         smooth: (U, S) mean of about the latest `RECENT` episodes, NaN before the first.
+        enough: (U,) whether every seed has ended that many.
     """
 
     env_steps: np.ndarray
     returns: np.ndarray
     smooth: np.ndarray
+    enough: np.ndarray
 
 
 def read_curve(run: RunDirectory) -> Curve:
@@ -63,7 +66,8 @@ def read_curve(run: RunDirectory) -> Curve:
     returns = np.array([row["return"] for row in rows], float)
     episodes = np.array([row["episodes"] for row in rows], float)
     steps = np.array([row["env_steps"] for row in rows])
-    return Curve(steps, returns, smooth(returns, episodes))
+    enough = np.all(np.cumsum(episodes, axis=0) >= RECENT, axis=1)
+    return Curve(steps, returns, smooth(returns, episodes), enough)
 
 
 def smooth(returns: np.ndarray, episodes: np.ndarray, window: int = RECENT) -> np.ndarray:
@@ -161,7 +165,9 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 def rich_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The same table for a terminal, a line for every figure and a column for every run."""
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="dim")
+    table.add_column(style="dim", no_wrap=True)
+    for _ in rows:
+        table.add_column(overflow="fold")
     for key in _used(rows):
         table.add_row(COLUMNS[key], *(cell(row[key]) for row in rows))
     return table
@@ -170,29 +176,40 @@ def rich_table(rows: Sequence[dict[str, Any]]) -> Table:
 def plot(runs: Sequence[RunDirectory], rows: Sequence[dict[str, Any]], file: Path) -> None:
     """Learning curves of all runs in one picture: every seed, their mean, its 95 % t-band."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
 
     figure = Figure(figsize=(7.2, 4.2), dpi=160, layout="constrained")
     axes = figure.add_subplot()
-    labels = _labels(rows)
-    for i, run in enumerate(runs):
-        curve, color = read_curve(run), COLORS[i % len(COLORS)]
-        style = ("-", "--", ":")[i // len(COLORS) % 3]
-        mean = curve.smooth.mean(axis=1)
-        steps, seeds = curve.env_steps, curve.smooth.shape[1]
-        axes.plot(steps, mean, style, color=color, linewidth=2.2, label=labels[i], zorder=3)
-        if seeds > 1:
-            axes.plot(steps, curve.smooth, color=color, linewidth=0.7, alpha=0.35)
-            band = np.array([half_width(returns) for returns in curve.smooth])
-            axes.fill_between(steps, mean - band, mean + band, color=color, alpha=0.15, linewidth=0)
-        else:
-            axes.plot(steps, curve.returns, color=color, linewidth=0.7, alpha=0.35)
-        axes.plot(steps[-1], mean[-1], "o", color=color, markersize=5, zorder=4)
+    axes.margins(x=0.02, y=0.08)
+    curves = [read_curve(run) for run in runs]
+    for i, (curve, label) in enumerate(zip(curves, _labels(rows), strict=True)):
+        color, style = COLORS[i % len(COLORS)], ("-", "--", ":")[i // len(COLORS) % 3]
+        mean, seeds = curve.smooth.mean(axis=1), curve.smooth.shape[1]
+        thin = curve.smooth if seeds > 1 else curve.returns
+        axes.plot(curve.env_steps, thin, color=color, linewidth=0.7, alpha=0.35)
+        axes.plot(curve.env_steps, mean, style, color=color, linewidth=2.2, label=label, zorder=3)
+        axes.plot(curve.env_steps[-1], mean[-1], "o", color=color, markersize=5, zorder=4)
     for threshold in {row["threshold"] for row in rows} - {None}:
         axes.axhline(threshold, color="0.55", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    limits = axes.get_ylim()  # of the curves: a band over few seeds would squeeze them
+    for i, curve in enumerate(curves):
+        mean, seeds = curve.smooth.mean(axis=1), curve.smooth.shape[1]
+        if seeds >= FEWEST_FOR_A_BAND:
+            band = np.array([half_width(returns) for returns in curve.smooth])
+            color = COLORS[i % len(COLORS)]
+            axes.fill_between(
+                curve.env_steps, mean - band, mean + band, color=color, alpha=0.15, lw=0
+            )
+    axes.set_ylim(limits)
+    axes.set_title(", ".join(sorted({row["env"] for row in rows})), loc="left", weight="bold")
+    _style(axes)
+    figure.savefig(file)
+
+
+def _style(axes: Any) -> None:
+    from matplotlib.ticker import EngFormatter
+
     axes.set_xlabel("environment steps per seed")
     axes.set_ylabel("mean return of an episode")
-    axes.set_title(", ".join(sorted({row["env"] for row in rows})), loc="left", weight="bold")
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.spines[["top", "right"]].set_visible(False)
@@ -201,7 +218,6 @@ def plot(runs: Sequence[RunDirectory], rows: Sequence[dict[str, Any]], file: Pat
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.legend(frameon=False, loc="best")
-    figure.savefig(file)
 
 
 def _labels(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -224,7 +240,7 @@ def _steps_to(curve: Curve, threshold: float | None) -> int | None:
     """Steps of each seed until the mean over seeds first was at `threshold`."""
     if threshold is None:
         return None
-    there = np.flatnonzero(curve.smooth.mean(axis=1) >= threshold)
+    there = np.flatnonzero(curve.enough & (curve.smooth.mean(axis=1) >= threshold))
     return int(curve.env_steps[there[0]]) if len(there) else None
 
 
@@ -239,7 +255,9 @@ def cell(value: Any) -> str:
         return "–"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+    return str(value)
 
 
 def _number(value: float) -> float | None:

@@ -1,8 +1,7 @@
 """`ssmrl train` and `ssmrl resume`: the loop of a run.
 
-What happens next is decided by the state of the agent and the metrics logged so far, never
-by the clock: a run that is killed and resumed goes through the same numbers, bit for bit, as
-one that is not.
+What happens next depends on the state of the agent and the metrics logged so far, never on
+the clock: a run that is killed and resumed gives the same numbers bit for bit.
 """
 
 import time
@@ -58,7 +57,7 @@ def resume(
 def _run(run: RunDirectory, config: DictConfig, agent: Any, console: Console) -> RunDirectory:
     title = f"{config.agent.name} · {config.memory.name} · {config.env}"
     display = Display(title, config.total_steps, config.seeds, config.stop_at_return, console)
-    with interrupt.requested(display.say) as stop, display, ExitStack() as stack:
+    with interrupt.requested(display.note) as stop, display, ExitStack() as stack:
         like, update, state = state_like(config, agent), 0, None
         if checkpoint.updates(run.checkpoints):
             update, state = checkpoint.restore_latest(
@@ -66,12 +65,14 @@ def _run(run: RunDirectory, config: DictConfig, agent: Any, console: Console) ->
             )
         log = stack.enter_context(MetricsLog(run.metrics, run.tensorboard, update))
         if _done(config, log) and finish.is_evaluated(run, update):
+            goal = "total_steps=..., stop_at_return=..."
             raise UsageError(
-                f"{run.path} is complete after {update} updates; to go on, move its goal: "
-                "total_steps=..., stop_at_return=..."
+                f"{run.path} is complete after {update} updates; move its goal: {goal}"
             )
         OmegaConf.save(config, run.config)
-        trained = _loop(Trained(run, config, agent, update, state), like, log, display, stop)
+        trained = Trained(run, config, agent, update, state)
+        if not _done(config, log):
+            trained = _loop(trained, like, log, display, stop)
     if _done(config, log):
         finish.evaluate_and_report(trained, console)
     else:
@@ -82,9 +83,8 @@ def _run(run: RunDirectory, config: DictConfig, agent: Any, console: Console) ->
 def _loop(
     begin: Trained, like: PyTree, log: MetricsLog, display: Display, stop: Callable[[], bool]
 ) -> Trained:
-    """Train until the goal is reached or `stop` says so; the last update is always saved."""
+    """Train until the goal is reached or `stop` says so, and save."""
     run, config, agent, update, state = begin
-    display.say("compiling the train step")
     program = compile_train_step(agent, like, config.seeds)
     run.add_session(update, program.compile_seconds)
     if state is None:

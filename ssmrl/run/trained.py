@@ -11,7 +11,7 @@ from ssmrl import envs, make_agent
 from ssmrl.configs.compose import plain, reload
 from ssmrl.run import checkpoint
 from ssmrl.run.directory import RunDirectory
-from ssmrl.run.program import initial_state
+from ssmrl.run.program import initial_state, use_cache
 from ssmrl.shapes import PyTree
 
 
@@ -31,6 +31,7 @@ def build_agent(config: DictConfig) -> Any:
     Raises:
         UsageError: an option or a space that does not fit.
     """
+    use_cache()
     values = plain(config)
     return make_agent(values, *envs.make(values["env"], **values["env_args"]))
 
