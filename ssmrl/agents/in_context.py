@@ -105,7 +105,7 @@ class InContext:
                 f"agent.normalize_observation needs a Box observation space; got {observation!r}"
             )
         self.steps_per_update = config.num_envs * config.rollout
-        self.graph, params = nnx.split(self._network(nnx.Rngs(0)))
+        self.graph, params = nnx.split(nnx.eval_shape(lambda: self._network(nnx.Rngs(0))))
         self.optimizer = adam(
             params,
             lambda count: self._learning_rate(count // (config.epochs * config.minibatches)),

@@ -16,6 +16,7 @@ import jax
 from ssmrl import envs
 from ssmrl.agents import make_agent
 from ssmrl.bench.timing import Row, interleaved, ratio
+from ssmrl.run.program import compiled
 
 HIDDEN = 128  # width of the encoder, and of the two layers of each head
 
@@ -84,7 +85,7 @@ def _ours(d: int, layers: int, options: dict[str, Any]) -> tuple[Callable[[], An
     state = jax.jit(agent.init)(jax.random.key(0))
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     start = time.perf_counter()
-    train_step = jax.jit(agent.train_step, donate_argnums=0).lower(state).compile()
+    train_step = compiled(agent.train_step, state)  # as `ssmrl train` does
     compile_s = time.perf_counter() - start
 
     def update() -> Any:

@@ -52,10 +52,11 @@ class Block(Memory):
     def init(self, key: Key, in_dim: int) -> PyTree:
         if in_dim != self.out_dim:
             raise UsageError(f"a block of width {self.out_dim} got an input of width {in_dim}")
-        key, *keys = jax.random.split(key, 1 + ACTIVATIONS[self.activation])
+        key_memory, key_gates = jax.random.split(key)
+        gates = ACTIVATIONS[self.activation]
         return {
-            "memory": self.memory.init(key, in_dim),
-            "gates": [dense_init(k, in_dim, in_dim) for k in keys],
+            "memory": self.memory.init(key_memory, in_dim),
+            "gates": dense_init(key_gates, in_dim, gates * in_dim) if gates else {},
         }
 
     def init_carry(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
@@ -166,14 +167,15 @@ def layer_norm(x: Array, epsilon: float = 1e-6) -> Array:
     return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon)
 
 
-def activate(kind: str, gates: list[PyTree], y: Array) -> Array:
-    """The activations that `Block` lists, with `gates` their square dense layers."""
+def activate(kind: str, gates: PyTree, y: Array) -> Array:
+    """The activations that `Block` lists; `gates` is the dense layer of W2, or of W1 | W2."""
     if kind == "none":
         return y
     g = jax.nn.gelu(y)
     if kind == "gelu":
         return g
-    gate = jax.nn.sigmoid(dense(gates[-1], g))
-    if kind == "full_glu":
-        return dense(gates[0], g) * gate
-    return (g if kind == "half_glu1" else y) * gate
+    if kind == "full_glu":  # both products at once
+        value, gate = jnp.split(dense(gates, g), 2, axis=-1)
+    else:
+        value, gate = (g if kind == "half_glu1" else y), dense(gates, g)
+    return value * jax.nn.sigmoid(gate)

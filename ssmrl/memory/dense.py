@@ -14,7 +14,17 @@ def dense_init(key: Key, in_dim: int, out_dim: int) -> PyTree:
 
 def dense(params: PyTree, x: Array) -> Array:
     """`x @ kernel + bias` over the last axis."""
-    return x @ params["kernel"] + along_last(params["bias"], x)
+    return matmul(x, params["kernel"]) + along_last(params["bias"], x)
+
+
+def matmul(x: Array, kernel: Array) -> Array:
+    """`x @ kernel` for x with any leading axes, as one product of two matrices.
+
+    Backwards, a product over `(T, B)` contracts two axes, which XLA does on CPU at two thirds
+    of the speed of one axis.
+    """
+    y = x.reshape(-1, x.shape[-1]) @ kernel
+    return y.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def along_last(vector: Array, x: Array) -> Array:

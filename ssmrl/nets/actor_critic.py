@@ -33,11 +33,13 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Maps `(*B, widths[0])` to `(*B, widths[-1])`."""
+        batch = x.shape[:-1]
+        x = x.reshape(-1, x.shape[-1])  # one product of matrices: see ssmrl.memory.dense.matmul
         for i, layer in enumerate(self.layers):
             x = layer(x)
             if self.open_end or i + 1 < len(self.layers):
                 x = jax.nn.leaky_relu(x)
-        return x
+        return x.reshape(*batch, -1)
 
 
 class ActorCritic(nnx.Module):

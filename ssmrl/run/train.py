@@ -7,6 +7,7 @@ the clock: a run that is killed and resumed gives the same numbers bit for bit.
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from ssmrl.run import checkpoint, finish, guard, interrupt
 from ssmrl.run.directory import RunDirectory
 from ssmrl.run.display import Display
 from ssmrl.run.logging import MetricsLog, make_row, moving_return
-from ssmrl.run.program import compile_train_step, fetch, initial_state
+from ssmrl.run.program import compile_train_step, compiled, initial_state
 from ssmrl.run.trained import Trained, build_agent, identity, state_like
 from ssmrl.shapes import PyTree
 
@@ -88,7 +89,8 @@ def _loop(
     program = compile_train_step(agent, like, config.seeds)
     run.add_session(update, program.compile_seconds)
     if state is None:
-        state = jax.jit(lambda: initial_state(agent, config.seed, config.seeds))()
+        begin_at = partial(initial_state, agent, seeds=config.seeds)
+        state = compiled(begin_at, config.seed, once=True)(config.seed)
     display.start(update * agent.steps_per_update, program.compile_seconds)
     start = time.perf_counter() - (log.rows[-1]["seconds"] if log.rows else 0.0)
 
@@ -100,7 +102,7 @@ def _loop(
 
     while not _done(config, log) and not stop():
         state, metrics = program.step(state)
-        update, values = update + 1, fetch(program, metrics)
+        update, values = update + 1, jax.device_get(metrics)
         seconds = time.perf_counter() - start
         log.write(make_row(update, update * agent.steps_per_update, seconds, values))
         guard.check_metrics(log.rows[-1])

@@ -1,4 +1,5 @@
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +7,8 @@ import numpy as np
 import pytest
 
 from ssmrl.errors import UsageError
-from ssmrl.memory.scan import BACKENDS, CHUNK, _compose, affine_scan
+from ssmrl.memory.backends import BACKENDS, CHUNK, compose
+from ssmrl.memory.scan import affine_scan
 
 scan = jax.jit(affine_scan, static_argnames=("reverse", "backend"))
 
@@ -121,7 +123,7 @@ def test_the_operator_is_associative_whatever_the_flags():
             )
             for flag in flags
         )
-        left, right = _compose(_compose(x, y), z), _compose(x, _compose(y, z))
+        left, right = compose(compose(x, y), z), compose(x, compose(y, z))
         for one, other in zip(left[1:], right[1:], strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
@@ -199,3 +201,21 @@ def test_what_does_not_fit_is_refused_with_a_reason(change, message):
 
 def test_an_empty_sequence_gives_no_states():
     assert affine_scan(jnp.ones(4), jnp.zeros((0, 3, 4))).shape == (0, 3, 4)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_loops_copy_no_sequence_at_any_step(reverse):
+    # a loop that reads its state back from the array it writes makes XLA copy all of it, every step
+    steps = 203
+    a, b, h0, reset, _ = to_jax(*problem(steps, complex_=True, varying=False, resets="some"))
+
+    def loss(b):
+        x = affine_scan(a, 2 * b, h0, reset=reset, reverse=reverse, backend="sequential")
+        return jnp.sum(jnp.abs(x))
+
+    text = jax.jit(jax.grad(loss)).lower(b).compile().as_text()
+    bodies = set(re.findall(r"body=%([\w.-]+)", text))
+    assert bodies
+    computations = {name: text.split(f"\n%{name} ")[1].split("\n}")[0] for name in bodies}
+    for name, computation in computations.items():
+        assert not re.findall(rf".*\[{steps},\S* copy\(.*", computation), name

@@ -9,9 +9,9 @@ import numpy as np
 
 from ssmrl.errors import UsageError, unknown
 from ssmrl.memory import discretize
-from ssmrl.memory.dense import along_last
+from ssmrl.memory.backends import BACKENDS
+from ssmrl.memory.dense import along_last, matmul
 from ssmrl.memory.hippo import diagonalised
-from ssmrl.memory.scan import BACKENDS
 from ssmrl.memory.spec import LinearMemory, Prepared
 from ssmrl.shapes import BP, TBF, TBH, TBP, Array, Key, PyTree
 
@@ -128,11 +128,11 @@ class S5(LinearMemory):
         )
 
     def elements(self, constants: PyTree, u: TBF) -> tuple[Array, TBP]:
-        re, im = jnp.split(u @ constants["B"], 2, axis=-1)
+        re, im = jnp.split(matmul(u, constants["B"]), 2, axis=-1)
         return constants["lam_bar"], jax.lax.complex(re, im)
 
     def readout(self, constants: PyTree, x: TBP, u: TBF) -> TBH:
-        y = jnp.concatenate([x.real, x.imag], axis=-1) @ constants["C"]
+        y = matmul(jnp.concatenate([x.real, x.imag], axis=-1), constants["C"])
         return y + along_last(constants["D"], u) * u
 
 
