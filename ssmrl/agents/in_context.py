@@ -120,7 +120,8 @@ class InContext:
         Raises:
             UsageError: its spaces differ from those of the training environment.
         """
-        wrapped = EpisodeStatistics(PreviousStep(env))
+        told = {"action": self.config.previous_action, "reward": self.config.previous_reward}
+        wrapped = EpisodeStatistics(PreviousStep(env, **told))
         if check:
             for kind in ("observation_space", "action_space"):
                 mine = getattr(self.env, kind)(self.env_params)

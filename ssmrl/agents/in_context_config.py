@@ -28,6 +28,8 @@ class InContextConfig:
         entropy_final: weight of the entropy at the end, reached linearly; None: constant.
         normalize_reward: divide rewards by the deviation of their running discounted sum.
         normalize_observation: standardise observations; Box observation spaces only.
+        previous_action, previous_reward: whether the policy is told them. An action at random
+            is noise to a memory: leave it out where the observation says all.
         encoder, head: widths of the hidden layers.
     """
 
@@ -50,6 +52,8 @@ class InContextConfig:
     entropy_final: float | None = None
     normalize_reward: bool = False
     normalize_observation: bool = False
+    previous_action: bool = True
+    previous_reward: bool = True
     encoder: tuple[int, ...] = (64,)
     head: tuple[int, ...] = (64,)
 

@@ -225,6 +225,14 @@ def test_the_policy_samples_or_is_greedy_and_keeps_within_bounds():
     assert act(keys[0], True)[2]["value"].shape == (8,)
 
 
+def test_what_happened_on_the_way_is_told_unless_it_is_switched_off():
+    assert set(agent(Recall()).obs_space.spaces) == {"observation", "action", "reward", "start"}
+    quiet = agent(Recall(), previous_action=False, previous_reward=False)
+    assert set(quiet.obs_space.spaces) == {"observation", "start"}
+    _, metrics = train(quiet, 1)
+    assert np.isfinite(metrics["loss"]).all()
+
+
 def test_a_policy_is_refused_on_an_environment_with_other_spaces():
     a = agent(Recall())
     longer = Recall(length=9)
