@@ -15,6 +15,7 @@ from ssmrl.memory import make
 from ssmrl.memory.nnx import SSMParam
 from ssmrl.nets.optimizer import adam
 from tests.agents.probes import Match, Pair, Recall, Salary
+from tests.envs.probes import run_once
 
 SMALL = InContextConfig(
     num_envs=8, rollout=12, epochs=2, minibatches=2, encoder=(16,), head=(16,), learning_rate=3e-3
@@ -30,11 +31,10 @@ def agent(env, memory="s5", params=None, **options):
 def train(agent, updates, seed=0):
     """The last state, and the metrics of every update stacked."""
 
-    @jax.jit
     def run(key):
         return jax.lax.scan(lambda s, _: agent.train_step(s), agent.init(key), None, updates)
 
-    return run(jax.random.key(seed))
+    return run_once(run, jax.random.key(seed))
 
 
 def last_return(metrics, updates=10):
@@ -48,17 +48,16 @@ def last_return(metrics, updates=10):
 def test_the_ratio_is_one_before_the_first_gradient_step(memory):
     a = agent(Recall(length=5), memory, normalize_observation=True)
     state, _ = train(a, 3)  # carries are no longer zero and episodes begin anywhere
-    _, rollout, _ = jax.jit(a._collect)(state, jax.random.key(1))
-    state, batch = jax.jit(a._estimate)(state, rollout)
+    _, rollout, _ = run_once(a._collect, state, jax.random.key(1))
+    state, batch = run_once(a._estimate, state, rollout)
     assert int(jnp.sum(rollout.reset[1:])) > 0 and not bool(jnp.all(rollout.reset[0]))
 
-    @jax.jit
     def read_again(params):
         model = nnx.merge(a.graph, params)
         _, pi, value = model(state.actors.carry, batch.rollout.obs, rollout.reset)
         return pi.log_prob(rollout.action), value
 
-    log_prob, value = read_again(state.params)
+    log_prob, value = run_once(read_again, state.params)
     np.testing.assert_allclose(jnp.exp(log_prob - rollout.log_prob), 1.0, atol=2e-6)
     np.testing.assert_allclose(value, rollout.value, atol=1e-5)
 
@@ -72,7 +71,7 @@ def test_the_first_gradient_step_sees_no_kl_and_clips_nothing():
 
 def test_reset_flags_mark_the_first_observation_of_an_episode():
     a = agent(Recall(length=5))
-    _, rollout, _ = jax.jit(a._collect)(jax.jit(a.init)(jax.random.key(0)), jax.random.key(1))
+    _, rollout, _ = run_once(a._collect, run_once(a.init, jax.random.key(0)), jax.random.key(1))
     first = np.arange(12) % 5 == 0
     np.testing.assert_array_equal(rollout.reset, np.broadcast_to(first[:, None], (12, 8)))
     np.testing.assert_array_equal(rollout.obs["start"][..., 0] == 1, rollout.reset)
@@ -82,7 +81,7 @@ def test_reset_flags_mark_the_first_observation_of_an_episode():
 
 def test_one_program_serves_all_updates_and_leaves_types_alone():
     a = agent(Recall())
-    state = jax.jit(a.init)(jax.random.key(0))
+    state = run_once(a.init, jax.random.key(0))
     step = jax.jit(a.train_step)
     following = step(state)[0]
     step(following)
@@ -99,11 +98,13 @@ def test_seeds_trained_together_equal_seeds_trained_alone():
     def two_updates(key):
         return jax.lax.scan(lambda s, _: a.train_step(s), a.init(key), None, 2)[0].params
 
-    together = jax.jit(jax.vmap(two_updates))(keys)
-    alone = [jax.jit(two_updates)(key) for key in keys]
+    together = run_once(jax.vmap(two_updates), keys)
+    alone = [run_once(two_updates, key) for key in keys]
+    # Adam turns rounding of gradients near 0 into steps of up to its rate, 3e-3
     for both, one, two in zip(*map(jax.tree.leaves, (together, *alone)), strict=True):
-        np.testing.assert_allclose(both[0], one, rtol=2e-3, atol=2e-5)
-        np.testing.assert_allclose(both[1], two, rtol=2e-3, atol=2e-5)
+        np.testing.assert_allclose(both, jnp.stack([one, two]), rtol=0, atol=1e-3)
+    first, second = (jnp.concatenate([x.ravel() for x in jax.tree.leaves(a)]) for a in alone)
+    assert float(jnp.max(jnp.abs(first - second))) > 0.1
 
 
 def test_the_learning_rate_and_the_entropy_weight_follow_their_schedules():
@@ -118,7 +119,7 @@ def test_the_learning_rate_and_the_entropy_weight_follow_their_schedules():
 
 def test_the_recurrence_has_its_own_rate_and_never_decays():
     a = agent(Recall())
-    params = a.init(jax.random.key(0)).params
+    params = run_once(a.init, jax.random.key(0)).params
     zero = jax.tree.map(jnp.zeros_like, params)
     one = jax.tree.map(jnp.ones_like, params)
 
@@ -149,7 +150,7 @@ def test_values_look_through_time_limits_and_stop_at_terminal_states(cut, value)
         Salary(length=4, cut=cut), gamma=0.8, value_coef=1.0, learning_rate=1e-2, entropy_coef=0.0
     )
     state, _ = train(a, 150)
-    _, rollout, _ = jax.jit(a._collect)(state, jax.random.key(5))
+    _, rollout, _ = run_once(a._collect, state, jax.random.key(5))
     left = 4 - np.arange(12) % 4
     want = np.full(12, value) if cut else (1 - 0.8**left) / (1 - 0.8)
     np.testing.assert_allclose(np.mean(rollout.value, axis=1), want, atol=0.3)
@@ -158,13 +159,14 @@ def test_values_look_through_time_limits_and_stop_at_terminal_states(cut, value)
 def test_the_value_at_a_time_limit_is_read_with_the_episode_s_own_memory():
     a = agent(Salary(length=4, cut=True))
     state, _ = train(a, 2)
-    _, rollout, _ = jax.jit(a._collect)(state, jax.random.key(5))
+    _, rollout, _ = run_once(a._collect, state, jax.random.key(5))
     model = nnx.merge(a.graph, state.params)
     # the final observation of an episode, read on from the carry of its last step
     carry = jax.tree.map(jnp.zeros_like, state.actors.carry)
     at = lambda t: jax.tree.map(lambda x: x[t], rollout.obs)  # noqa: E731
+    step = jax.jit(model.step)
     for t in range(4):
-        carry, _, _ = model.step(carry, at(t), jnp.full(8, t == 0))
+        carry, _, _ = step(carry, at(t), jnp.full(8, t == 0))
     n = 2
     final = {
         "observation": jnp.zeros((8, 1)),
@@ -173,7 +175,7 @@ def test_the_value_at_a_time_limit_is_read_with_the_episode_s_own_memory():
         "start": jnp.zeros((8, 1)),
     }
     assert int(jnp.max(rollout.action)) < n
-    _, _, value = model.step(carry, final, jnp.zeros(8, bool))
+    _, _, value = step(carry, final, jnp.zeros(8, bool))
     assert bool(jnp.all(rollout.truncated[3]))
     np.testing.assert_allclose(rollout.next_value[3], value, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(rollout.next_value[2], rollout.value[3], rtol=1e-6)
@@ -211,7 +213,7 @@ def test_several_integers_are_acted_at_once_on_dictionaries_of_observations():
 
 def test_the_policy_samples_or_is_greedy_and_keeps_within_bounds():
     a = agent(Salary(actions=Match.actions))
-    state = jax.jit(a.init)(jax.random.key(0))
+    state = run_once(a.init, jax.random.key(0))
     policy = a.policy(state)
     carry = policy.init_carry((8,))
     reset = jnp.ones(8, bool)

@@ -76,7 +76,8 @@ def test_a_killed_run_goes_on_bit_for_bit_even_from_the_checkpoint_before_the_la
     assert "checkpoint 20 is damaged" in runner.printed
 
 
-def test_the_real_agent_goes_on_bit_for_bit_after_a_kill(runner):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+def test_the_real_agent_goes_on_bit_for_bit_after_a_signal(runner, name):
     tiny = [
         "agent=in_context",
         "memory=s5",
@@ -94,8 +95,8 @@ def test_the_real_agent_goes_on_bit_for_bit_after_a_kill(runner):
         "checkpoint_every=4",
         "eval_episodes=4",
     ]
-    child = runner.child(["train", *tiny, "name=cut"], SSMRL_TEST_SIGNAL="SIGKILL:7")
-    assert child.returncode == -signal.SIGKILL, child.stderr
+    child = runner.child(["train", *tiny, "name=cut"], SSMRL_TEST_SIGNAL=f"{name}:7")
+    assert child.returncode == (0 if name == "SIGTERM" else -signal.SIGKILL), child.stderr
     assert_same_bits(runner.resume("cut"), runner.train(*tiny, "name=whole"))
 
 
