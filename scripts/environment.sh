@@ -9,7 +9,7 @@ ensure_environment() {
   python="${PYTHON:-python3}"
   if [ ! -x .venv/bin/python ]; then
     if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-      echo "ssmrl needs Python 3.11 or later as '$python'; set PYTHON=/path/to/python" >&2
+      echo "ssmrl needs Python 3.11 or later as '$python'; set PYTHON to one" >&2
       exit 2
     fi
     echo "making .venv ..."

@@ -210,15 +210,14 @@ class InContext:
         def value_of(carry: PyTree, obs: PyTree, reset: B) -> B:
             return model.step(carry, obs, reset, prepared)[2]
 
-        def step(actors: Actors, key: Key) -> tuple[Actors, tuple[Transition, dict[str, Array]]]:
-            key_action, key_env = jax.random.split(key)
+        def step(actors: Actors, keys: Key) -> tuple[Actors, tuple[Transition, dict[str, Array]]]:
             obs = self._normalised(actors.obs, state.obs_statistics)
             carry, pi, value = model.step(actors.carry, obs, actors.reset, prepared)
-            action = pi.sample(seed=key_action)
+            action = pi.sample(seed=keys[0])
             next_obs, env_state, reward, terminated, truncated, info = jax.vmap(
                 self.env.step, in_axes=(0, 0, 0, None)
             )(
-                jax.random.split(key_env, size),
+                keys[1:],
                 actors.env_state,
                 within_bounds(self.action_space, action),
                 self.env_params,
@@ -243,7 +242,7 @@ class InContext:
             episode = {k: info[k] for k in ("episode_end", "episode_return", "episode_length")}
             return Actors(env_state, next_obs, terminated | truncated, carry), (transition, episode)
 
-        keys = jax.random.split(key, self.config.rollout)
+        keys = jax.random.split(key, (self.config.rollout, 1 + size))  # policy, environments
         actors, (rollout, info) = jax.lax.scan(step, state.actors, keys)
         last_obs = self._normalised(actors.obs, state.obs_statistics)
         last = value_of(actors.carry, last_obs, actors.reset)

@@ -18,12 +18,11 @@ from ssmrl.agents import make_agent
 from ssmrl.bench.timing import Row, interleaved, ratio
 from ssmrl.run.program import compiled
 
-HIDDEN = 128  # width of the encoder, and of the two layers of each head
-
 
 def run(
     d: int = 64,
     layers: int = 2,
+    hidden: int = 128,
     num_envs: int = 16,
     rollout: int = 256,
     epochs: int = 4,
@@ -39,6 +38,8 @@ def run(
         d: width of the memory, and S5's state size. RecurrentPPO has two LSTMs of width d, one
             for the policy and one for the value.
         layers: of S5.
+        hidden: width of our encoder and of the two layers of each head: 128 as in the authors'
+            popjaxrl, 64 as in RecurrentPPO.
         num_envs: environments side by side.
         rollout: steps of each between updates.
         epochs: passes over a rollout.
@@ -53,7 +54,7 @@ def run(
         `steps_per_s` (None where it did not run).
     """
     options = {"num_envs": num_envs, "rollout": rollout, "epochs": epochs}
-    ours, parameters, compile_s = _ours(d, layers, {**options, "minibatches": minibatches})
+    ours, parameters, compile_s = _ours(d, layers, hidden, {**options, "minibatches": minibatches})
     calls: dict[str, Callable[[], Any]] = {"ssmrl": lambda: [ours() for _ in range(updates)][-1]}
     rows = {"ssmrl": {"what": "ssmrl in_context, S5", "parameters": parameters}}
     if original and (theirs := _recurrent_ppo(d, minibatches, **options)) is not None:
@@ -75,10 +76,12 @@ def run(
     return [row(side) for side in rows]
 
 
-def _ours(d: int, layers: int, options: dict[str, Any]) -> tuple[Callable[[], Any], int, float]:
+def _ours(
+    d: int, layers: int, hidden: int, options: dict[str, Any]
+) -> tuple[Callable[[], Any], int, float]:
     """One update of ours, as a call; number of parameters; seconds to compile it."""
     config = {
-        "agent": {"name": "in_context", "encoder": (HIDDEN,), "head": (HIDDEN, HIDDEN), **options},
+        "agent": {"name": "in_context", "encoder": (hidden,), "head": (hidden, hidden), **options},
         "memory": {"name": "s5", "features": d, "state": d, "layers": layers},
     }
     agent = make_agent(config, *envs.make("popgym/RepeatPreviousEasy"))

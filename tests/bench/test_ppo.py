@@ -44,4 +44,4 @@ def test_our_agent_is_trained_for_real_and_alone_where_sb3_is_not_installed(monk
     assert row["what"] == "ssmrl in_context, S5"
     assert row["compile_s"] > 0
     assert row["steps_per_s"] > 0
-    assert row["parameters"] > 2 * ppo.HIDDEN**2
+    assert row["parameters"] > 2 * 128**2
