@@ -292,14 +292,11 @@ class InContext:
             updates, optimizer = self.optimizer.update(grads, optimizer, params)
             return (optax.apply_updates(params, updates), optimizer), metrics
 
-        def epoch(
-            learner: tuple[nnx.State, PyTree], key: Key
-        ) -> tuple[tuple[nnx.State, PyTree], dict[str, Scalar]]:
-            order = jax.random.permutation(key, c.num_envs).reshape(c.minibatches, -1)
-            return jax.lax.scan(minibatch, learner, order)
-
-        keys = jax.random.split(key, c.epochs)
-        learner, metrics = jax.lax.scan(epoch, (state.params, state.optimizer), keys)
+        orders = jax.vmap(jax.random.permutation, in_axes=(0, None))(
+            jax.random.split(key, c.epochs), c.num_envs
+        )
+        columns = orders.reshape(c.epochs * c.minibatches, -1)
+        learner, metrics = jax.lax.scan(minibatch, (state.params, state.optimizer), columns)
         return *learner, jax.tree.map(jnp.mean, metrics)
 
     def loss(
