@@ -207,10 +207,10 @@ class InContext:
         prepared = model.memory.prepare()
         size = self.config.num_envs
 
-        def value_of(carry: PyTree, obs: PyTree, reset: B) -> B:
-            return model.step(carry, obs, reset, prepared)[2]
-
-        def step(actors: Actors, keys: Key) -> tuple[Actors, tuple[Transition, dict[str, Array]]]:
+        def step(
+            actors: Actors, inputs: tuple[Key, Scalar]
+        ) -> tuple[Actors, tuple[Transition, dict[str, Array]]]:
+            keys, is_last = inputs
             obs = self._normalised(actors.obs, state.obs_statistics)
             carry, pi, value = model.step(actors.carry, obs, actors.reset, prepared)
             action = pi.sample(seed=keys[0])
@@ -224,8 +224,8 @@ class InContext:
             )
             final_obs = self._normalised(info["final_observation"], state.obs_statistics)
             final_value = jax.lax.cond(
-                jnp.any(truncated),
-                lambda: value_of(carry, final_obs, jnp.zeros(size, bool)),
+                is_last | jnp.any(truncated),
+                lambda: model.step(carry, final_obs, jnp.zeros(size, bool), prepared)[2],
                 lambda: jnp.zeros(size),
             )
             transition = Transition(
@@ -242,12 +242,14 @@ class InContext:
             episode = {k: info[k] for k in ("episode_end", "episode_return", "episode_length")}
             return Actors(env_state, next_obs, terminated | truncated, carry), (transition, episode)
 
-        keys = jax.random.split(key, (self.config.rollout, 1 + size))  # policy, environments
-        actors, (rollout, info) = jax.lax.scan(step, state.actors, keys)
-        last_obs = self._normalised(actors.obs, state.obs_statistics)
-        last = value_of(actors.carry, last_obs, actors.reset)
-        following = jnp.concatenate([rollout.value[1:], last[None]])
-        next_value = jnp.where(rollout.truncated, rollout.next_value, following)
+        steps = self.config.rollout
+        keys = jax.random.split(key, (steps, 1 + size))  # policy, environments
+        is_last = jnp.arange(steps) == steps - 1
+        actors, (rollout, info) = jax.lax.scan(step, state.actors, (keys, is_last))
+        # Where an episode goes on, the value of the next observation is known from the next step.
+        going_on = ~(rollout.truncated | is_last[:, None])
+        following = jnp.roll(rollout.value, -1, axis=0)
+        next_value = jnp.where(going_on, following, rollout.next_value)
         return actors, rollout._replace(next_value=next_value), info
 
     def _estimate(self, state: State, rollout: Transition) -> tuple[State, Batch]:
@@ -285,16 +287,15 @@ class InContext:
             learner: tuple[nnx.State, PyTree], columns: Array
         ) -> tuple[tuple[nnx.State, PyTree], dict[str, Scalar]]:
             params, optimizer = learner
-            part = jax.tree.map(lambda x: x[:, columns], batch)
-            carry = jax.tree.map(lambda x: x[columns], state.actors.carry)
+            part = jax.tree.map(lambda x: _at(x, (slice(None), columns)), batch)
+            carry = jax.tree.map(lambda x: _at(x, columns), state.actors.carry)
             grads, metrics = jax.grad(self.loss, has_aux=True)(params, part, carry, entropy_coef)
             metrics["grad_norm"] = optax.tree.norm(grads)
             updates, optimizer = self.optimizer.update(grads, optimizer, params)
             return (optax.apply_updates(params, updates), optimizer), metrics
 
-        orders = jax.vmap(jax.random.permutation, in_axes=(0, None))(
-            jax.random.split(key, c.epochs), c.num_envs
-        )
+        # Sorting random words permutes uniformly but for ties, one in 2**32 for each pair.
+        orders = jnp.argsort(jax.random.bits(key, (c.epochs, c.num_envs)), axis=1)
         columns = orders.reshape(c.epochs * c.minibatches, -1)
         learner, metrics = jax.lax.scan(minibatch, (state.params, state.optimizer), columns)
         return *learner, jax.tree.map(jnp.mean, metrics)
@@ -354,6 +355,11 @@ class InContext:
             return obs
         plain = jnp.asarray(obs["observation"], jnp.float32)
         return {**obs, "observation": statistics.normalise(seen, plain)}
+
+
+def _at(x: Array, index: Any) -> Array:
+    """`x[index]` for an index known to be in bounds, which spares the check."""
+    return x.at[index].get(mode="promise_in_bounds")
 
 
 def _strongly_typed(state: State) -> State:

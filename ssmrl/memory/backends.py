@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.backend import backends
 
 from ssmrl.shapes import TBP, Array
 
@@ -95,6 +96,7 @@ def compose(first: tuple[Array, ...], then: tuple[Array, ...]) -> tuple[Array, .
     return a2 * a1, jnp.where(reset2[0], b2, b), reset1[0] | reset2[0]
 
 
+@partial(jax.jit, static_argnames="reverse", inline=True)  # traced once for layers alike
 def associative(r: Recurrence, b: TBP, reverse: bool) -> TBP:
     """All prefixes of the composition, in logarithmic depth."""
     first = -1 if reverse else 0
@@ -150,10 +152,11 @@ def gradient_by(
 def by_platform(cpu: Callable[..., Any], default: Callable[..., Any], *arguments: Any) -> Any:
     """`cpu(*arguments)` where the program is lowered for a CPU or is short, else `default`.
 
-    The last argument is static, the one before it leads with T.
+    The last argument is static, the one before it leads with T. In a process without an
+    accelerator the other form is not even traced: it takes a while.
     """
     *arrays, reverse = arguments
-    if arrays[-1].shape[0] < CHUNK:
+    if arrays[-1].shape[0] < CHUNK or set(backends()) <= {"cpu", "interpreter"}:
         return cpu(*arguments)
     return lax.platform_dependent(
         *arrays, cpu=partial(cpu, reverse=reverse), default=partial(default, reverse=reverse)

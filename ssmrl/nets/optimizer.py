@@ -31,19 +31,21 @@ def adam(
         max_grad_norm: clips the gradient of all parameters together.
     """
 
-    def group(scale: float, decay: float) -> optax.GradientTransformation:
-        return optax.chain(
+    def group(label: str) -> optax.GradientTransformation:
+        scale, decay = (ssm_learning_rate, 0.0) if label == "ssm" else (1.0, weight_decay)
+        rule = optax.chain(
             optax.scale_by_adam(eps=1e-5),
             optax.add_decayed_weights(decay),
             optax.scale_by_learning_rate(lambda count: scale * learning_rate(count)),
         )
+        return optax.flatten(rule)  # one vector instead of many arrays: far less to compile
 
     labels = jax.tree.map(
         lambda v: "ssm" if isinstance(v, SSMParam) else "regular",
         params,
         is_leaf=lambda v: isinstance(v, nnx.Variable),
     )
-    groups = {"regular": group(1.0, weight_decay), "ssm": group(ssm_learning_rate, 0.0)}
+    groups = {label: group(label) for label in sorted(set(jax.tree.leaves(labels)))}
     return optax.chain(
         optax.clip_by_global_norm(max_grad_norm), optax.multi_transform(groups, labels)
     )

@@ -149,11 +149,12 @@ def test_values_look_through_time_limits_and_stop_at_terminal_states(cut, value)
     a = agent(
         Salary(length=4, cut=cut), gamma=0.8, value_coef=1.0, learning_rate=1e-2, entropy_coef=0.0
     )
-    state, _ = train(a, 150)
+    state, _ = train(a, 200)
     _, rollout, _ = run_once(a._collect, state, jax.random.key(5))
     left = 4 - np.arange(12) % 4
     want = np.full(12, value) if cut else (1 - 0.8**left) / (1 - 0.8)
-    np.testing.assert_allclose(np.mean(rollout.value, axis=1), want, atol=0.3)
+    # treating the time limit as an end, or not, moves each by more than 2
+    np.testing.assert_allclose(np.mean(rollout.value, axis=1), want, atol=0.6)
 
 
 def test_the_value_at_a_time_limit_is_read_with_the_episode_s_own_memory():

@@ -2,6 +2,7 @@ import itertools
 import re
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -219,3 +220,11 @@ def test_the_loops_copy_no_sequence_at_any_step(reverse):
     computations = {name: text.split(f"\n%{name} ")[1].split("\n}")[0] for name in bodies}
     for name, computation in computations.items():
         assert not re.findall(rf".*\[{steps},\S* copy\(.*", computation), name
+
+
+@pytest.mark.parametrize(("platform", "loops"), [("cpu", True), ("cuda", False)])
+def test_auto_is_a_loop_on_a_cpu_and_parallel_on_an_accelerator(platform, loops, monkeypatch):
+    monkeypatch.setattr("ssmrl.memory.backends.backends", lambda: {"cpu": None, platform: None})
+    a, b = jnp.full((2,), 0.5), jnp.ones((CHUNK, 2))
+    program = jax.export.export(jax.jit(lambda *x: affine_scan(*x)), platforms=[platform])(a, b)
+    assert ("stablehlo.while" in program.mlir_module()) == loops
