@@ -144,16 +144,18 @@ class InContext:
             jax.random.split(key_env, size), self.env_params
         )
         actors = Actors(env_state, obs, jnp.ones(size, bool), self.memory.init_carry((size,)))
-        return _strongly_typed(State(
-            params=params,
-            optimizer=self.optimizer.init(params),
-            actors=actors,
-            obs_statistics=statistics.start(self._statistics_shape()),
-            return_statistics=statistics.start(()),
-            running_return=jnp.zeros(size),
-            update=jnp.zeros((), jnp.int32),
-            key=key,
-        ))
+        return _strongly_typed(
+            State(
+                params=params,
+                optimizer=self.optimizer.init(params),
+                actors=actors,
+                obs_statistics=statistics.start(self._statistics_shape()),
+                return_statistics=statistics.start(()),
+                running_return=jnp.zeros(size),
+                update=jnp.zeros((), jnp.int32),
+                key=key,
+            )
+        )
 
     def policy(self, state: State) -> Policy:
         """How to act with this state's parameters.
@@ -188,9 +190,11 @@ class InContext:
         actors, rollout, info = self._collect(state, key_rollout)
         state, batch = self._estimate(state, rollout)
         params, optimizer, losses = self._learn(state, batch, key_learn)
-        state = _strongly_typed(state._replace(
-            params=params, optimizer=optimizer, actors=actors, update=state.update + 1, key=key
-        ))
+        state = _strongly_typed(
+            state._replace(
+                params=params, optimizer=optimizer, actors=actors, update=state.update + 1, key=key
+            )
+        )
         ended = info["episode_end"]
         episodes = jnp.sum(ended.astype(jnp.float32))
         return state, {

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from ssmrl.errors import UsageError, unknown
 from ssmrl.memory.dense import dense, dense_init
-from ssmrl.memory.spec import Memory, Prepared, check_input
-from ssmrl.shapes import BF, BH, TB, TBF, TBH, Array, B, Key, PyTree
+from ssmrl.memory.spec import Memory, Prepared, Reading, check_input
+from ssmrl.shapes import TBF, TBH, Array, Key, PyTree
 
 ACTIVATIONS = {"full_glu": 2, "half_glu1": 1, "half_glu2": 1, "gelu": 0, "none": 0}
 NORMS = ("pre", "post", "none")
@@ -62,31 +62,24 @@ class Block(Memory):
     def init_carry(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
         return self.memory.init_carry(batch_shape)
 
-    def apply(
-        self, params: PyTree, carry: PyTree, u: TBF, reset: TB | None = None
+    def read(
+        self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
     ) -> tuple[PyTree, TBH]:
-        carry, y = self.memory.apply(params["memory"], carry, self._before(u), reset)
-        return carry, self._after(params, u, y)
+        u_in = layer_norm(u) if self.norm == "pre" else u
+        carry, y = self.memory.read(constants["memory"].constants, carry, u_in, reading)
+        y = u + activate(self.activation, constants["gates"], y)
+        return carry, layer_norm(y) if self.norm == "post" else y
 
-    def step(
-        self, params: PyTree | Prepared, carry: PyTree, u: BF, reset: B | None = None
-    ) -> tuple[PyTree, BH]:
-        constants = self.constants(params)
-        carry, y = self.memory.step(constants["memory"], carry, self._before(u), reset)
-        return carry, self._after(constants, u, y)
+    def check(
+        self, carry: PyTree, u: Array, reset: Array | None, dt: Array | None, time: int
+    ) -> None:
+        self.memory.check(carry, u, reset, dt, time)
 
     def prepare(self, params: PyTree) -> Prepared:
         return Prepared({**params, "memory": self.memory.prepare(params["memory"])})
 
     def labels(self, params: PyTree) -> PyTree:
         return {**super().labels(params), "memory": self.memory.labels(params["memory"])}
-
-    def _before(self, u: TBF) -> TBF:
-        return layer_norm(u) if self.norm == "pre" else u
-
-    def _after(self, params: PyTree, u: TBF, y: TBH) -> TBH:
-        y = u + activate(self.activation, params["gates"], y)
-        return layer_norm(y) if self.norm == "post" else y
 
 
 @dataclass(frozen=True)
@@ -118,24 +111,15 @@ class Stack(Memory):
     def init_carry(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
         return tuple(m.init_carry(batch_shape) for m in self.members)
 
-    def apply(
-        self, params: PyTree, carry: PyTree, u: TBF, reset: TB | None = None
+    def read(
+        self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
     ) -> tuple[PyTree, TBH]:
-        self._check(carry, u, reset, time=1)
-        y, carries = _project(params["project"], u), []
-        for member, p, h in zip(self.members, params["members"], carry, strict=True):
-            h, y = member.apply(p, h, y, reset)
-            carries.append(h)
-        return tuple(carries), y
-
-    def step(
-        self, params: PyTree | Prepared, carry: PyTree, u: BF, reset: B | None = None
-    ) -> tuple[PyTree, BH]:
-        self._check(carry, u, reset, time=0)
-        constants = self.constants(params)
+        starts = reading.start or (None,) * len(self.members)
         y, carries = _project(constants["project"], u), []
-        for member, p, h in zip(self.members, constants["members"], carry, strict=True):
-            h, y = member.step(p, h, y, reset)
+        for member, c, h, start in zip(
+            self.members, constants["members"], carry, starts, strict=True
+        ):
+            h, y = member.read(c.constants, h, y, reading._replace(start=start))
             carries.append(h)
         return tuple(carries), y
 
@@ -147,7 +131,9 @@ class Stack(Memory):
         members = [m.labels(p) for m, p in zip(self.members, params["members"], strict=True)]
         return {**super().labels(params), "members": members}
 
-    def _check(self, carry: PyTree, u: Array, reset: Array | None, time: int) -> None:
+    def check(
+        self, carry: PyTree, u: Array, reset: Array | None, dt: Array | None, time: int
+    ) -> None:
         check_input(u, reset, (), (), time)
         if not isinstance(carry, tuple) or len(carry) != len(self.members):
             raise UsageError(
@@ -155,6 +141,8 @@ class Stack(Memory):
                 f"{len(self.members)} memories, as init_carry(batch_shape) makes it; got "
                 f"{jax.tree.map(jnp.shape, carry)}"
             )
+        for member, h in zip(self.members, carry, strict=True):
+            member.check(h, u, reset, dt, time)
 
 
 def _project(params: PyTree, u: Array) -> Array:

@@ -22,7 +22,8 @@ def options(name: str) -> dict[str, tuple[type, Any]]:
     """
     if name not in MEMORIES:
         raise unknown("memory", name, MEMORIES)
-    return {"layers": (int, 2)} | _fields(MEMORIES[name]) | _fields(Block)
+    block = {k: (t, MEMORIES[name].block.get(k, v)) for k, (t, v) in _fields(Block).items()}
+    return {"layers": (int, 2)} | _fields(MEMORIES[name]) | block
 
 
 def make(name: str, **given: Any) -> Stack:

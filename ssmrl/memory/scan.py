@@ -58,7 +58,12 @@ def affine_scan(
     if backend not in BACKENDS:
         raise unknown("scan backend", backend, BACKENDS)
     r, b = _checked(a, b, h0, reset, reset_to)
-    return _scan(reverse, backend, r, b) if b.shape[0] else b
+    if b.shape[0] > 1:
+        return _scan(reverse, backend, r, b)
+    before = r.h0[None]  # one step, as in acting, or none
+    if r.reset is not None:
+        before = jnp.where(r.reset, r.reset_to[None], before)
+    return r.a * before + b
 
 
 def _checked(

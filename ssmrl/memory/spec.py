@@ -1,13 +1,13 @@
 """What a memory is: a frozen specification with pure functions; the carry is always explicit.
 
-`Memory` is the protocol every agent talks to. `LinearMemory` derives all of it for a linear
-recurrence from `init`, `elements` and `readout`; `CellMemory` for a non-linear cell from
-`init`, `inputs`, `update`.
+`Memory` is the protocol every agent talks to; a cell defines `init`, `init_carry` and `read`.
+`LinearMemory` derives all but `init` for a linear recurrence from `elements` and `readout`;
+`CellMemory` for any recurrent cell from `init_carry`, `inputs` and `update`.
 """
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,20 @@ class Prepared:
     constants: PyTree
 
 
+class Reading(NamedTuple):
+    """How a sequence is read, beside the inputs.
+
+    Attributes:
+        reset: `(T, *B)` bool, or None for no resets.
+        start: the carry that a reset goes back to, shaped like `init_carry(())`; None for that.
+        dt: `(T, *B)` float32, multiples of the step length; None for 1 everywhere.
+    """
+
+    reset: TB | None = None
+    start: PyTree | None = None
+    dt: TB | None = None
+
+
 class Memory:
     """A recurrent memory: hashable and without state of its own.
 
@@ -37,6 +51,14 @@ class Memory:
     ssm_params: ClassVar[tuple[str, ...]] = ()
     """Top-level parameters of the recurrence itself: lower learning rate, no weight decay."""
 
+    capabilities: ClassVar[frozenset[str]] = frozenset()
+    """What it is and can do: of `lti` (constant linear part), `selective` (gates read the input),
+    `matrix_state`, `nonlinear`, `counter` (position within the episode), `dt` (takes step
+    lengths), `parity` (can count modulo 2 over any length)."""
+
+    block: ClassVar[dict[str, Any]] = {}
+    """Options of `Block` that differ for this cell, e.g. no GLU where it has gates itself."""
+
     def init(self, key: Key, in_dim: int) -> PyTree:
         """Parameters, float32, for inputs of width `in_dim`."""
         raise NotImplementedError
@@ -45,16 +67,32 @@ class Memory:
         """The carry before the first step; each leaf leads with `batch_shape`."""
         raise NotImplementedError
 
+    def read(
+        self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
+    ) -> tuple[PyTree, TBH]:
+        """What a cell defines: `apply` for checked input and what `prepare` made of params."""
+        raise NotImplementedError
+
     def apply(
-        self, params: PyTree, carry: PyTree, u: TBF, reset: TB | None = None
+        self,
+        params: PyTree | Prepared,
+        carry: PyTree,
+        u: TBF,
+        reset: TB | None = None,
+        *,
+        start: PyTree | None = None,
+        dt: TB | None = None,
     ) -> tuple[PyTree, TBH]:
         """Reads a sequence, in parallel over time where the recurrence allows it.
 
         Args:
-            params: from `init`.
+            params: from `init`, or from `prepare`.
             carry: from `init_carry(u.shape[1:-1])` or an earlier call.
             u: `(T, *B, in_dim)` floating point.
             reset: `(T, *B)` bool, or None for no resets.
+            start: the carry after a reset, shaped like `init_carry(())`, None for that itself.
+            dt: `(T, *B)` float32, how many times the usual step length each step lasts, for
+                memories with the capability `dt`; None for 1.
 
         Returns:
             The carry after the last step and the outputs `(T, *B, out_dim)`.
@@ -62,16 +100,34 @@ class Memory:
         Raises:
             UsageError: shapes or dtypes that do not fit together.
         """
-        raise NotImplementedError
+        self.check(carry, u, reset, dt, time=1)
+        constants = self.constants(params)
+        if not u.shape[0]:
+            one = jnp.zeros((1, *u.shape[1:]), u.dtype)
+            y = jax.eval_shape(lambda: self.read(constants, carry, one, Reading())[1])
+            return carry, jnp.zeros((0, *y.shape[1:]), y.dtype)
+        return self.read(constants, carry, u, Reading(reset, start, dt))
 
     def step(
-        self, params: PyTree | Prepared, carry: PyTree, u: BF, reset: B | None = None
+        self,
+        params: PyTree | Prepared,
+        carry: PyTree,
+        u: BF,
+        reset: B | None = None,
+        *,
+        start: PyTree | None = None,
+        dt: B | None = None,
     ) -> tuple[PyTree, BH]:
-        """One step of `apply`, for acting: u `(*B, in_dim)`, reset `(*B,)`.
+        """One step of `apply`, for acting: u `(*B, in_dim)`, reset and dt `(*B,)`.
 
         Takes what `prepare(params)` returned in place of params.
         """
-        raise NotImplementedError
+        self.check(carry, u, reset, dt, time=0)
+        reading = Reading(*(None if x is None else x[None] for x in (reset, None, dt)))
+        carry, y = self.read(
+            self.constants(params), carry, u[None], reading._replace(start=start)
+        )
+        return carry, y[0]
 
     def prepare(self, params: PyTree) -> Prepared:
         """What `step` would compute from params at every call, computed once.
@@ -91,6 +147,30 @@ class Memory:
     def constants(self, params: PyTree | Prepared) -> PyTree:
         """The constants inside a `Prepared`, prepared here if params are given."""
         return (params if isinstance(params, Prepared) else self.prepare(params)).constants
+
+    def carry_spec(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
+        """Shape and dtype of each leaf of the carry."""
+        return jax.eval_shape(lambda: self.init_carry(batch_shape))
+
+    @property
+    def state_bytes(self) -> int:
+        """Size of the carry of one sequence."""
+        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(self.carry_spec()))
+
+    def check(
+        self, carry: PyTree, u: Array, reset: Array | None, dt: Array | None, time: int
+    ) -> None:
+        """Refuses what this memory cannot read; `time` is 1 for a sequence and 0 for a step."""
+        check_input(u, reset, carry, self.carry_spec(u.shape[time:-1]), time)
+        if dt is None:
+            return
+        if "dt" not in self.capabilities:
+            raise UsageError(f"{type(self).__name__} has no step length: leave dt out")
+        if dt.shape != u.shape[:-1] or not jnp.issubdtype(dt.dtype, jnp.floating):
+            raise UsageError(
+                f"dt must be floating point of shape {u.shape[:-1]}, one number per input of "
+                f"shape {u.shape}; got {dt.dtype} {dt.shape}"
+            )
 
 
 def check_input(u: Array, reset: Array | None, carry: PyTree, spec: PyTree, time: int) -> None:
@@ -128,7 +208,11 @@ class LinearMemory(Memory):
     state_dtype: ClassVar[Any] = jnp.float32
 
     def elements(self, constants: PyTree, u: TBF) -> tuple[Array, TBP]:
-        """a and b of `affine_scan` for inputs `(..., F)`; pointwise in time."""
+        """a and b of `affine_scan` for inputs `(..., F)`; pointwise in time.
+
+        A memory with the capability `dt` takes a third argument, `(...)` multiples of the step
+        length or None.
+        """
         raise NotImplementedError
 
     def readout(self, constants: PyTree, x: TBP, u: TBF) -> TBH:
@@ -140,32 +224,31 @@ class LinearMemory(Memory):
         return self.features
 
     @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Shape of the state of one sequence: vectors, matrices, images."""
+        return (self.state,)
+
+    @property
     def backend(self) -> str:
         """The backend of `affine_scan`."""
         return "auto"
 
     def init_carry(self, batch_shape: tuple[int, ...] = ()) -> BP:
-        return jnp.zeros((*batch_shape, self.state), self.state_dtype)
+        return jnp.zeros((*batch_shape, *self.state_shape), self.state_dtype)
 
-    def apply(
-        self, params: PyTree, carry: Array, u: TBF, reset: TB | None = None
+    def solve(self, a: Array, b: TBP, carry: Array, reading: Reading) -> TBP:
+        """All states; `affine_scan`, unless the linear part is not elementwise."""
+        return affine_scan(
+            a, b, carry, reset=reading.reset, reset_to=reading.start, backend=self.backend
+        )
+
+    def read(
+        self, constants: PyTree, carry: Array, u: TBF, reading: Reading
     ) -> tuple[Array, TBH]:
-        check_input(u, reset, carry, jax.eval_shape(lambda: self.init_carry(u.shape[1:-1])), time=1)
-        constants = self.constants(params)
-        a, b = self.elements(constants, u)
-        x = affine_scan(a, b, carry, reset=reset, backend=self.backend)
-        return (x[-1] if u.shape[0] else carry), self.readout(constants, x, u)
-
-    def step(
-        self, params: PyTree | Prepared, carry: Array, u: BF, reset: B | None = None
-    ) -> tuple[Array, BH]:
-        check_input(u, reset, carry, jax.eval_shape(lambda: self.init_carry(u.shape[:-1])), time=0)
-        constants = self.constants(params)
-        a, b = self.elements(constants, u)
-        if reset is not None:
-            carry = jnp.where(reset[..., None], jnp.zeros_like(carry), carry)
-        x = a.reshape((1,) * (b.ndim - a.ndim) + a.shape) * carry + b
-        return x, self.readout(constants, x, u)
+        dt = () if reading.dt is None else (reading.dt,)
+        a, b = self.elements(constants, u, *dt)
+        x = self.solve(a, b, carry, reading)
+        return x[-1], self.readout(constants, x, u)
 
 
 class CellMemory(Memory):
@@ -175,33 +258,47 @@ class CellMemory(Memory):
     the whole sequence at once) and `update`.
     """
 
+    capabilities: ClassVar[frozenset[str]] = frozenset({"nonlinear", "parity"})
+
     def inputs(self, params: PyTree, u: TBF) -> PyTree:
         """The part of a step that depends on u alone; pointwise in time."""
-        raise NotImplementedError
+        return u
 
     def update(self, params: PyTree, carry: PyTree, inputs: PyTree) -> tuple[PyTree, BH]:
         """One step: next carry and output."""
         raise NotImplementedError
 
-    def apply(
-        self, params: PyTree, carry: PyTree, u: TBF, reset: TB | None = None
+    def read(
+        self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
     ) -> tuple[PyTree, TBH]:
-        start = self.init_carry(u.shape[1:-1])
-        check_input(u, reset, carry, start, time=1)
-        constants = self.constants(params)
+        start = start_carry(self, u.shape[1:-1], reading.start)
+        return cell_scan(
+            partial(self.update, constants), carry, self.inputs(constants, u), reading.reset, start
+        )
 
-        def step(h: PyTree, inputs: tuple[PyTree, Any]) -> tuple[PyTree, BH]:
-            return self.update(constants, where_reset(inputs[1], start, h), inputs[0])
 
-        return jax.lax.scan(step, carry, (self.inputs(constants, u), reset))
+def cell_scan(update: Any, carry: PyTree, inputs: PyTree, reset: TB | None, start: PyTree) -> Any:
+    """`update(carry, inputs[t]) -> (carry, y)` over time; where `reset[t]`, from `start`.
 
-    def step(
-        self, params: PyTree | Prepared, carry: PyTree, u: BF, reset: B | None = None
-    ) -> tuple[PyTree, BH]:
-        start = self.init_carry(u.shape[:-1])
-        check_input(u, reset, carry, start, time=0)
-        constants = self.constants(params)
-        return self.update(constants, where_reset(reset, start, carry), self.inputs(constants, u))
+    The one scan that is a loop on every device. `start` has the shapes of `carry`. Returns the
+    last carry and all y.
+    """
+
+    def step(h: PyTree, at: tuple[PyTree, Any]) -> tuple[PyTree, Any]:
+        return update(where_reset(at[1], start, h), at[0])
+
+    if jax.tree.leaves(inputs)[0].shape[0] > 1:
+        return jax.lax.scan(step, carry, (inputs, reset))
+    carry, y = step(carry, jax.tree.map(lambda x: x[0], (inputs, reset)))
+    return carry, jax.tree.map(lambda x: x[None], y)
+
+
+def start_carry(memory: Memory, batch_shape: tuple[int, ...], start: PyTree | None) -> PyTree:
+    """`start`, or what `init_carry` gives if it is None, for every sequence of a batch."""
+    zero = memory.init_carry(batch_shape)
+    if start is None:
+        return zero
+    return jax.tree.map(lambda s, z: jnp.broadcast_to(s, z.shape).astype(z.dtype), start, zero)
 
 
 def where_reset(reset: B | None, start: PyTree, carry: PyTree) -> PyTree:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from ssmrl.memory.dense import dense, dense_init
-from ssmrl.memory.spec import Memory, Prepared, check_input
-from ssmrl.shapes import BF, BH, TB, TBF, TBH, B, Key, PyTree
+from ssmrl.memory.spec import Memory, Reading
+from ssmrl.shapes import TBF, TBH, Key, PyTree
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,7 @@ class MLP(Memory):
     def init_carry(self, batch_shape: tuple[int, ...] = ()) -> tuple[()]:
         return ()
 
-    def apply(
-        self, params: PyTree, carry: tuple[()], u: TBF, reset: TB | None = None
+    def read(
+        self, constants: PyTree, carry: tuple[()], u: TBF, reading: Reading
     ) -> tuple[tuple[()], TBH]:
-        check_input(u, reset, carry, (), time=1)
-        return carry, dense(params, u)
-
-    def step(
-        self, params: PyTree | Prepared, carry: tuple[()], u: BF, reset: B | None = None
-    ) -> tuple[tuple[()], BH]:
-        check_input(u, reset, carry, (), time=0)
-        return carry, dense(self.constants(params), u)
+        return carry, dense(constants, u)
