@@ -118,7 +118,7 @@ class Command(NamedTuple):
     details: str
 
 
-BENCHMARKS = ("envs", "ppo", "scan")
+BENCHMARKS = ("envs", "memory", "ppo", "scan")
 COMMANDS = {
     "train": Command(
         _train,
@@ -151,11 +151,13 @@ can be changed.""",
     ),
     "eval": Command(
         _eval,
-        "RUN [episodes=N] [greedy=BOOL] [env=ID] [env_args.NAME=VALUE] [seed=N] [out=FILE]",
+        "RUN [episodes=N] [greedy=BOOL] [env=ID] [env_args.NAME=VALUE] [forget_every=K] [seed=N] "
+        "[out=FILE]",
         "mean return of a trained run on fresh episodes",
         """\
 Prints the mean return and its 95 % interval for every seed of the run and saves them as JSON.
-env and env_args try the policy elsewhere, as long as observations and actions are alike.""",
+env and env_args try the policy elsewhere, as long as observations and actions are alike.
+forget_every wipes the memory every K steps: what the return loses by it, the memory was worth.""",
     ),
     "report": Command(
         _report,
@@ -173,12 +175,14 @@ into report/ of the first run. threshold: the return whose first step is looked 
     ),
     "inspect": Command(
         _inspect,
-        "RUN | env=ID [env_args.NAME=VALUE] | memory=NAME [memory.NAME=VALUE] | agent=NAME",
+        "RUN | env=ID [env_args.NAME=VALUE] | memory=NAME [memory.NAME=VALUE] [out=FILE] | "
+        "agent=NAME",
         "sizes, spaces and options of a run, environment, memory or agent",
         """\
 RUN     progress, parameters, size of the state
 env     spaces, longest episode, return of uniform actions
-memory  parameters, bytes of the carry, all options with their defaults
+memory  parameters, bytes of the carry, capabilities, options with their defaults, half-lives as
+        a histogram, also drawn into out (memory_NAME.png in this folder)
 agent   all options with their defaults""",
     ),
     "bench": Command(
