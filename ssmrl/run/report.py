@@ -107,6 +107,7 @@ def summarise(run: RunDirectory, threshold: float | None = None) -> dict[str, An
         "seeds": config["seeds"],
         "env_steps": int(curve.env_steps[-1]),
         "final_return": _number(final.mean()),
+        "final_return_per_seed": [_number(r) for r in final],
         "final_ci95": _number(half_width(final)) if len(final) > 1 else None,
         "evaluation_return": json.loads(evaluation.read_text())["return"]
         if evaluation.exists()

@@ -1,0 +1,76 @@
+"""Writes docs/memories.md from the registry and from what results/memories holds.
+
+`python scripts/memory_table.py` from anywhere; a memory without results has dashes.
+"""
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+from ssmrl.memory import MEMORIES, make
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS, PAGE = ROOT / "results/memories", ROOT / "docs/memories.md"
+WIDTH = 64
+
+HEAD = f"""# Memories
+
+Every name below works as `ssmrl train memory=NAME` and `ssmrl.memory.make("NAME")`, with the options
+that `ssmrl inspect memory=NAME` lists, and passes the same contract suite. Written by
+`scripts/memory_table.py` from the registry and from `results/memories`, which
+`scripts/memories.sh` makes.
+
+State: bytes carried per sequence at width {WIDTH}. Step: one step of 16 sequences; scan: forward and
+backward over 1024 steps of 16 sequences; as many times as fast as `lax.scan` of the
+memory's own step ("loop") and as memax's implementation at the same size of state. Return: final
+on `popgym/RepeatPreviousEasy` after 0.5 M steps with the options of `ssmrl train`, mean of
+three seeds and the least of them; steps/s of all three together, learning included.
+
+| name | state | capabilities | step µs | scan ms | × loop | × memax | return | least | steps/s |
+|---|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def cells(name: str) -> list[str]:
+    """The row of one memory."""
+    memory = make(name, features=WIDTH, layers=1)
+    bench = _read(RESULTS / f"{name}.bench.json", [{}])[0]
+    run = _read(RESULTS / name / "summary.json", [{}])[0]
+    shown = lambda row, key: "–" if row.get(key) is None else f"{row[key]:g}"  # noqa: E731
+    returns = run.get("final_return_per_seed")
+    return [
+        f"[{name}](#{name})",
+        str(memory.state_bytes),
+        ", ".join(sorted(MEMORIES[name].capabilities)),
+        shown(bench, "step_us"),
+        shown(bench, "forward_backward_ms"),
+        shown(bench, "x_loop"),
+        shown(bench, "x_memax"),
+        "–" if run.get("final_return") is None else f"{run['final_return']:.3f}",
+        f"{min(returns):.3f}" if returns else "–",
+        shown(run, "steps_per_second"),
+    ]
+
+
+def description(name: str) -> str:
+    """Recurrence and source, as the docstrings tell them."""
+    cls = MEMORIES[name]
+    module = (inspect.getmodule(cls).__doc__ or "").strip().split("\n\n")[0]  # type: ignore[union-attr]
+    own = inspect.cleandoc(cls.__doc__ or "").split("\n\nAttributes")[0]
+    return f"## {name}\n\n*{' '.join(module.split())}*\n\n{own}\n"
+
+
+def page() -> str:
+    """The whole page."""
+    rows = ["| " + " | ".join(cells(name)) + " |" for name in sorted(MEMORIES)]
+    return HEAD + "\n".join([*rows, "", *map(description, sorted(MEMORIES))])
+
+
+def _read(path: Path, missing: Any) -> Any:
+    return json.loads(path.read_text()) if path.exists() else missing
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print(PAGE.relative_to(ROOT))
