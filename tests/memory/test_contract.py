@@ -1,5 +1,8 @@
 """What every registered memory must do; a new member is covered by being registered."""
 
+import inspect
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 
 from ssmrl import memory
 from ssmrl.errors import UsageError
+from ssmrl.memory.backends import BACKENDS, Backend
 
 T, B, F = 21, 3, 5
 OPTIONS = {"s5": {"state": 16, "blocks": 2}}
@@ -17,9 +21,18 @@ def jit(function, **options):
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": "0"}, **options)
 
 
+def shaken(key, x):
+    """A carry other than the first one; counters move on."""
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        return x + jax.random.randint(key, x.shape, 0, 4)
+    return x + jax.random.normal(key, x.shape, x.dtype)
+
+
 class Case:
-    def __init__(self, name):
-        self.mem = memory.make(name, features=8, layers=1, **OPTIONS.get(name, {}))
+    """One memory with parameters, a sequence with resets and a carry to start from."""
+
+    def __init__(self, mem):
+        self.mem = mem
         keys = jax.random.split(jax.random.key(7), 4)
         self.init = jit(self.mem.init, static_argnums=1)
         self.params = self.init(keys[0], F)
@@ -27,14 +40,28 @@ class Case:
         some = jax.random.bernoulli(keys[2], 0.2, (T, B))
         self.reset = some.at[9].set(jnp.array([True, False, True]))
         zero = self.mem.init_carry((B,))
-        self.carry = jax.tree.map(lambda x: x + jax.random.normal(keys[3], x.shape, x.dtype), zero)
+        self.carry = jax.tree.map(partial(shaken, keys[3]), zero)
         self.apply = jit(self.mem.apply)
         self.step = jit(self.mem.step)
 
 
 @pytest.fixture(scope="module", params=sorted(memory.MEMORIES))
 def case(request):
-    return Case(request.param)
+    options = OPTIONS.get(request.param, {})
+    return Case(memory.make(request.param, features=8, layers=1, **options))
+
+
+def fulfil(mem, *but):
+    """All of this file for a memory that is not registered, but the tests named `but`."""
+    case = Case(memory.Stack((memory.Block(mem),)))
+    for name, test in list(globals().items()):
+        if name.startswith("test_") and name not in but:
+            asks = inspect.signature(test).parameters
+            if "monkeypatch" in asks:
+                with pytest.MonkeyPatch.context() as patch:
+                    test(case, patch)
+            else:
+                test(case)
 
 
 @pytest.fixture(scope="module")
@@ -85,15 +112,19 @@ def test_a_reset_hides_the_past_from_values_and_gradients(case):
         return case.mem.apply(case.params, carry, u, reset)[1][cut:]
 
     def gradients(*x):
-        return jax.grad(lambda *x: jnp.sum(after(*x) ** 2), argnums=(0, 1))(*x)
+        return jax.grad(lambda *x: jnp.sum(after(*x) ** 2), argnums=(0, 1), allow_int=True)(*x)
 
-    bad = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), case.carry)
+    bad = jax.tree.map(
+        lambda x: jnp.full_like(x, jnp.nan if jnp.issubdtype(x.dtype, jnp.inexact) else 5),
+        case.carry,
+    )
     np.testing.assert_array_equal(
         jit(after)(case.u.at[cut - 1].set(jnp.nan), bad), jit(after)(case.u, case.carry)
     )
     grad_u, grad_carry = jit(gradients)(case.u, case.carry)
     assert np.all(np.asarray(grad_u[:cut]) == 0) and np.any(np.asarray(grad_u[cut:]) != 0)
-    assert all(np.all(np.asarray(g) == 0) for g in jax.tree.leaves(grad_carry))
+    leaves = [g for g in jax.tree.leaves(grad_carry) if g.dtype != jax.dtypes.float0]
+    assert all(np.all(np.asarray(g) == 0) for g in leaves)
 
 
 def test_without_a_reset_the_past_is_seen(recurrent):
@@ -102,6 +133,50 @@ def test_without_a_reset_the_past_is_seen(recurrent):
     one = recurrent.apply(recurrent.params, recurrent.carry, recurrent.u, no_reset)[1]
     two = recurrent.apply(recurrent.params, recurrent.carry, other, no_reset)[1]
     assert float(jnp.max(jnp.abs(one[5:] - two[5:]))) > 1e-4
+
+
+def _startable(path, carry, zero):
+    """A start may be any state; windows of past inputs and counters always start from zero."""
+    is_state = "window" not in str(path) and jnp.issubdtype(carry.dtype, jnp.inexact)
+    return (carry if is_state else zero)[0]
+
+
+def test_a_reset_goes_back_to_a_given_start(recurrent):
+    case, cut = recurrent, 8
+    reset = jnp.zeros((T, B), bool).at[cut].set(True)
+    start = jax.tree_util.tree_map_with_path(_startable, case.carry, case.mem.init_carry((B,)))
+    carry, y = jit(partial(case.mem.apply, start=start))(case.params, case.carry, case.u, reset)
+    fresh = jax.tree.map(lambda s: jnp.broadcast_to(s, (B, *s.shape)), start)
+    end, then = case.apply(case.params, fresh, case.u[cut:])
+    close((carry, y[cut:]), (end, then))
+
+
+def test_every_backend_of_the_scan_gives_the_same(case, monkeypatch):
+    whole = case.apply(case.params, case.carry, case.u, case.reset)
+    used = []
+    for name in ("associative", "chunked"):
+        backend = BACKENDS[name]
+
+        def solve(*x, backend=backend):
+            used.append(backend)
+            return backend.solve(*x)
+
+        monkeypatch.setitem(BACKENDS, "auto", Backend(solve, backend.gradient))
+        again = jit(lambda *x: case.mem.apply(*x))
+        close(again(case.params, case.carry, case.u, case.reset), whole)
+        if not used:  # no affine scan in this memory
+            return
+
+
+def test_steps_of_the_usual_length_are_the_same_as_none_given(case):
+    one = jnp.ones((T, B))
+    told = jit(lambda *x: case.mem.apply(*x, dt=one))
+    if "dt" in type(case.mem.members[0].memory).capabilities:
+        whole = case.apply(case.params, case.carry, case.u, case.reset)
+        close(told(case.params, case.carry, case.u, case.reset), whole)
+    else:
+        with pytest.raises(UsageError, match="no step length"):
+            told(case.params, case.carry, case.u, case.reset)
 
 
 def test_resets_everywhere_make_it_memoryless(case):
