@@ -49,6 +49,10 @@ class Block(Memory):
     def out_dim(self) -> int:  # type: ignore[override]
         return self.memory.out_dim
 
+    @property
+    def capabilities(self) -> frozenset[str]:  # type: ignore[override]
+        return self.memory.capabilities
+
     def init(self, key: Key, in_dim: int) -> PyTree:
         if in_dim != self.out_dim:
             raise UsageError(f"a block of width {self.out_dim} got an input of width {in_dim}")
@@ -99,6 +103,12 @@ class Stack(Memory):
     @property
     def out_dim(self) -> int:  # type: ignore[override]
         return self.members[-1].out_dim
+
+    @property
+    def capabilities(self) -> frozenset[str]:  # type: ignore[override]
+        """Those of any member; `dt` only where all take it."""
+        each = [m.capabilities for m in self.members]
+        return frozenset.union(*each) - ({"dt"} - frozenset.intersection(*each))
 
     def init(self, key: Key, in_dim: int) -> PyTree:
         key, *keys = jax.random.split(key, 1 + len(self.members))

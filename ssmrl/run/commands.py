@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import jax
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from ssmrl import envs
@@ -18,6 +19,8 @@ from ssmrl.errors import UsageError, unknown
 from ssmrl.run import inspect, report
 from ssmrl.run.directory import RunDirectory, write_json
 from ssmrl.run.evaluate import evaluate, summarise
+from ssmrl.run.forced_reset import Forgetful
+from ssmrl.run.inspect_memory import inspect_memory
 from ssmrl.run.trained import load_trained
 
 
@@ -30,6 +33,7 @@ class EvalOptions:
     seed: int = 1_000_000  # fixes the episodes
     env: str | None = None  # by default that of the training
     env_args: dict[str, Any] = field(default_factory=dict)
+    forget_every: int | None = None  # wipe the memory every so many steps
     out: str | None = None  # JSON file; by default <run>/report/eval.json
 
 
@@ -50,13 +54,18 @@ def evaluate_run(name: str, overrides: Sequence[str]) -> None:
     options = _options(EvalOptions, overrides)
     if options.episodes < 1:
         raise UsageError(f"episodes: expected at least 1, got {options.episodes}")
+    if (every := options.forget_every) is not None and every < 1:
+        raise UsageError(f"forget_every: expected at least 1, got {every}")
     run, config, agent, update, state = load_trained(name)
     own = plain(config)
     id = options.env or own["env"]
     arguments = (own["env_args"] if id == own["env"] else {}) | dict(options.env_args)
     env, params = agent.evaluation_env(*envs.make(id, **arguments))
     key = jax.random.key(options.seed)
-    episodes = evaluate(agent, state, key, options.episodes, options.greedy, env, params)
+    player = agent
+    if every is not None:
+        player = SimpleNamespace(policy=lambda state: Forgetful(agent.policy(state), every))
+    episodes = evaluate(player, state, key, options.episodes, options.greedy, env, params)
     summary = summarise(episodes)
     table = Table("seed", "mean return", "± 95 %", box=None, pad_edge=False)
     lines = zip(summary["return_per_seed"], summary["ci95_per_seed"], strict=True)
@@ -65,9 +74,11 @@ def evaluate_run(name: str, overrides: Sequence[str]) -> None:
     file = Path(options.out) if options.out else run.report / "eval.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     settings = {"update": update, "env": id, "env_args": arguments, "greedy": options.greedy}
+    settings |= {} if every is None else {"forget_every": every}
     write_json(file, settings | {"seed": options.seed} | summary)
     console = Console()
     how = "greedy" if options.greedy else "sampled"
+    how += "" if every is None else f", memory wiped every {every} steps"
     console.print(f"{id}, {how}, {options.episodes} episodes of each seed, update {update}")
     console.print(table)
     console.print(f"saved: {file}", soft_wrap=True)
@@ -119,7 +130,11 @@ def inspect_arguments(arguments: Sequence[str]) -> None:
     if prefix is None:
         raise unknown("thing to inspect", kind.key_or_group, ("env", "memory", "agent"))
     given: dict[str, Any] = {}
+    out = f"memory_{kind.value()}.png"
     for override in parsed[1:]:
+        if (kind.key_or_group, override.key_or_group) == ("memory", "out"):
+            out = str(override.value())
+            continue
         if not prefix or not override.key_or_group.startswith(prefix):
             raise UsageError(
                 f"inspect {what} does not take {override.key_or_group!r}"
@@ -127,10 +142,11 @@ def inspect_arguments(arguments: Sequence[str]) -> None:
             )
         given[override.key_or_group.removeprefix(prefix)] = override.value()
     name = str(kind.value())
+    table: RenderableType
     if kind.key_or_group == "env":
         table = inspect.inspect_env(name, given)
     elif kind.key_or_group == "memory":
-        table = inspect.inspect_memory(name, given)
+        table = inspect_memory(name, given, Path(out))
     else:
         table = inspect.inspect_agent(name)
     Console().print(table)

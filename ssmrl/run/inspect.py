@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
-from ssmrl import envs, memory
+from ssmrl import envs
 from ssmrl.configs.schema import options, registered, type_name
 from ssmrl.errors import unknown
 from ssmrl.run.evaluate import first_episodes, half_width
@@ -50,7 +50,7 @@ def inspect_env(id: str, arguments: dict[str, Any]) -> Table:
         )
     )(jax.random.key(0))
     returns, lengths = np.asarray(final.returns), np.asarray(final.lengths)
-    return _table(
+    return table(
         {
             "environment": id,
             "observation": _space(env.observation_space(params)),
@@ -62,26 +62,6 @@ def inspect_env(id: str, arguments: dict[str, Any]) -> Table:
     )
 
 
-def inspect_memory(name: str, arguments: dict[str, Any]) -> Table:
-    """Parameters, size of the carry and options of a memory.
-
-    Raises:
-        UsageError: unknown memory or option, or a value out of range.
-    """
-    mem = memory.make(name, **arguments)
-    params = jax.eval_shape(lambda key: mem.init(key, IN_DIM), jax.random.key(0))
-    carry = jax.eval_shape(lambda: mem.init_carry(()))
-    return _table(
-        {
-            "memory": name,
-            "parameters": f"{count(params):,} for inputs of width {IN_DIM}",
-            "output": f"width {mem.out_dim}",
-            "carry": f"{nbytes(carry):,} bytes for each environment",
-        }
-        | _options("memory", name, arguments)
-    )
-
-
 def inspect_agent(name: str) -> Table:
     """The options of an agent, with types and defaults.
 
@@ -90,7 +70,7 @@ def inspect_agent(name: str) -> Table:
     """
     if name not in registered("agent"):
         raise unknown("agent", name, registered("agent"))
-    return _table({"agent": name} | _options("agent", name, {}))
+    return table({"agent": name} | option_lines("agent", name, {}))
 
 
 def inspect_run(name: str) -> Table:
@@ -103,7 +83,7 @@ def inspect_run(name: str) -> Table:
     config, meta = trained.config, trained.run.read_meta()
     params = jax.tree.map(lambda x: x[0], getattr(trained.state, "params", trained.state))
     steps = trained.update * trained.agent.steps_per_update
-    return _table(
+    return table(
         {
             "run": str(trained.run.path),
             "environment": config.env,
@@ -129,7 +109,7 @@ def nbytes(tree: PyTree) -> int:
     return sum(x.size * x.dtype.itemsize for x in arrays)
 
 
-def _options(group: str, name: str, given: dict[str, Any]) -> dict[str, str]:
+def option_lines(group: str, name: str, given: dict[str, Any]) -> dict[str, str]:
     """A line for every option: its value, its type, and how it is set."""
     return {
         f"{group}.{option}": f"{given.get(option, default)}  ({type_name(kind)})"
@@ -149,9 +129,10 @@ def _space(space: Any) -> str:
     return repr(space)
 
 
-def _table(lines: dict[str, str]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="dim", no_wrap=True)
+def table(lines: dict[str, str]) -> Table:
+    """Names and values, one pair a line."""
+    rows = Table(box=None, pad_edge=False, show_header=False)
+    rows.add_column(style="dim", no_wrap=True)
     for name, value in lines.items():
-        table.add_row(name, value)
-    return table
+        rows.add_row(name, value)
+    return rows
