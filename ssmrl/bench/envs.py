@@ -1,19 +1,22 @@
-"""Speed of the POPGym games: ours, jitted and vmapped, against the Python package's."""
+"""Speed of the POPGym environments: ours, jitted and vmapped, against the Python package's."""
 
 import importlib
+import os
 import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any
 
 import gymnasium
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ssmrl import envs
 from ssmrl.envs import popgym
-from ssmrl.envs.contract import Environment, EnvParams
-from ssmrl.shapes import Key, PyTree, Scalar
+from ssmrl.envs.contract import Box, Discrete, Environment, EnvParams, Space
+from ssmrl.envs.popgym.deck import below
+from ssmrl.shapes import Array, Key, PyTree, Scalar
 
 
 def run(
@@ -22,23 +25,31 @@ def run(
     ids: list[str] | None = None,
     original_steps: int = 20_000,
     repeats: int = 3,
+    cores: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Environment steps per second under uniformly random actions, one row per game.
+    """Environment steps per second under uniformly random actions, one row per environment.
 
-    Ours: one jitted scan of `steps` over `batch` environments with auto-reset; drawing the
+    Ours: a jitted scan of `steps` over `batch` environments with auto-reset, `cores` of them at
+    the same time in threads of their own (by default one per core on CPU, else one); drawing the
     actions counts, and a checksum of all observations and rewards keeps each step's work alive.
-    The original: `original_steps` in a Python loop, with actions drawn beforehand. Best of
-    `repeats` each, in the same process, compilation (`compile_s`) apart.
+    The original, which uses one core: `original_steps` in a Python loop, without gymnasium's
+    checks, actions drawn beforehand. Best of `repeats` each, in the same process, compilation
+    (`compile_s`) apart.
 
     Rows: {"env", "ours_steps_per_s", "original_steps_per_s", "ratio", "compile_s"}; the
-    original's two are None where `popgym` is not installed. ids: default all of popgym.
+    original's two are None where `popgym` is not installed (the labyrinths need `mazelib` too).
+    ids: default all of popgym.
     """
     names = ids or [f"popgym/{name}" for name in popgym.ENVIRONMENTS]
-    return [_row(name, batch, steps, original_steps, repeats) for name in names]
+    if cores is None:
+        cores = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+    return [_row(name, batch, steps, original_steps, repeats, cores) for name in names]
 
 
-def _row(id: str, batch: int, steps: int, original_steps: int, repeats: int) -> dict[str, Any]:
-    ours, compile_s = _ours(id, batch, steps, repeats)
+def _row(
+    id: str, batch: int, steps: int, original_steps: int, repeats: int, cores: int
+) -> dict[str, Any]:
+    ours, compile_s = _ours(id, batch, steps, repeats, cores)
     original = _original(id, original_steps, repeats) if find_spec("popgym") else None
     return {
         "env": id,
@@ -49,7 +60,7 @@ def _row(id: str, batch: int, steps: int, original_steps: int, repeats: int) -> 
     }
 
 
-def _ours(id: str, batch: int, steps: int, repeats: int) -> tuple[float, float]:
+def _ours(id: str, batch: int, steps: int, repeats: int, cores: int) -> tuple[float, float]:
     """Steps per second, and seconds to compile."""
     env, params = envs.make(id)
     _, state = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), batch), params)
@@ -58,10 +69,13 @@ def _ours(id: str, batch: int, steps: int, repeats: int) -> tuple[float, float]:
     start = time.perf_counter()
     compiled = rollout.lower(key, state).compile()
     compile_s = time.perf_counter() - start
-    seconds = min(
-        _seconds(lambda: jax.block_until_ready(compiled(key, state))) for _ in range(repeats)
-    )
-    return batch * steps / seconds, compile_s
+
+    def play(_: int) -> None:
+        jax.block_until_ready(compiled(key, state))
+
+    with ThreadPoolExecutor(cores) as pool:
+        seconds = min(_seconds(lambda: list(pool.map(play, range(cores)))) for _ in range(repeats))
+    return cores * batch * steps / seconds, compile_s
 
 
 def _rollout(
@@ -73,7 +87,7 @@ def _rollout(
     def step(carry: PyTree, key: Key) -> tuple[PyTree, None]:
         state, checksum = carry
         key_act, key_step = jax.random.split(key)
-        action = jax.random.randint(key_act, (batch,), 0, actions.n)
+        action = _random_actions(actions, key_act, batch)
         keys = jax.random.split(key_step, batch)
         obs, state, reward, *_ = jax.vmap(env.step, (0, 0, 0, None))(keys, state, action, params)
         seen = sum(jnp.sum(o.astype(jnp.float32)) for o in jax.tree.leaves(obs))
@@ -84,12 +98,30 @@ def _rollout(
     return checksum
 
 
-def _original(id: str, steps: int, repeats: int) -> float:
-    """Steps per second of the Python package's environment, without gymnasium's checks."""
+def _random_actions(space: Space, key: Key, batch: int) -> Array:
+    """Uniform actions (batch, *action): Discrete, MultiDiscrete or Box."""
+    shape = (batch, *space.shape)
+    if isinstance(space, Box):
+        return jax.random.uniform(key, shape, space.dtype, space.low, space.high)
+    sizes = jnp.array(space.n if isinstance(space, Discrete) else space.nvec, jnp.int32)
+    return below(jax.random.bits(key, shape), sizes)
+
+
+def _original(id: str, steps: int, repeats: int) -> float | None:
+    """Steps per second of the Python package's environment, without gymnasium's checks.
+
+    None where the package did not register it.
+    """
     importlib.import_module("popgym")  # registers its environments with gymnasium
 
-    env = gymnasium.make(f"popgym-{id.removeprefix('popgym/')}-v0").unwrapped
-    actions = np.random.default_rng(0).integers(env.action_space.n, size=steps)  # type: ignore[attr-defined]
+    name = id.removeprefix("popgym/").replace("VelocityOnlyCartPole", "VelocityOnlyCartpole")
+    if f"popgym-{name}-v0" not in gymnasium.registry:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # popgym advises against labyrinths
+        env = gymnasium.make(f"popgym-{name}-v0").unwrapped
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(steps)]
 
     def play() -> None:
         env.reset(seed=0)

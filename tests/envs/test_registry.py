@@ -16,7 +16,7 @@ from tests.envs.probes import Counter
 def test_all_games_and_all_of_gymnax_are_listed():
     ids = list_envs()
     assert ids == sorted(set(ids))
-    assert sum(id.startswith("popgym/") for id in ids) == 18
+    assert sum(id.startswith("popgym/") for id in ids) == 48
     assert {f"gymnax/{name}" for name in registration.registered_envs} < set(ids)
 
 
@@ -34,7 +34,7 @@ def test_an_unknown_id_is_answered_with_the_nearest():
 
 
 def test_an_unknown_setting_is_answered_with_the_known_ones():
-    with pytest.raises(UsageError, match=r"deck_count.*known: decks, k, max_steps_in_episode"):
+    with pytest.raises(UsageError, match=r"deck_count.*known: compat, decks, k, max_steps_in_episode"):
         make("popgym/RepeatPreviousEasy", deck_count=2)
 
 

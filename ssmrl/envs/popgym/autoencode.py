@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ssmrl.envs.contract import Discrete, EnvParams, Tuple
-from ssmrl.envs.popgym.base import CardGame, DealState, Step, right_or_wrong
+from ssmrl.envs.popgym.base import Game, Step, headline, right_or_wrong
+from ssmrl.envs.popgym.dealing import DealState, spread
 from ssmrl.envs.popgym.deck import VALUES, new_deck
 from ssmrl.shapes import Key, Scalar
 
@@ -12,7 +14,7 @@ PLAY, WATCH = 0, 1
 Observation = tuple[Scalar, Scalar]
 
 
-class Autoencode(CardGame):
+class Autoencode(Game):
     """n-1 steps of watching (n = 52 * decks; actions ignored, reward 0), then n of reciting.
 
     The observation is (mode, suit). The one that shows the last card already has mode PLAY and
@@ -25,14 +27,15 @@ class Autoencode(CardGame):
         self.num_cards = new_deck(decks, "suits").cards.shape[0]
         self.episode_steps = 2 * self.num_cards - 1
 
-    def sorted_state(self) -> DealState:
+    def blank_state(self) -> DealState:
         """A sorted deck, no card dealt."""
         return DealState(time=jnp.zeros((), jnp.int32), deck=new_deck(self.decks, "suits"))
 
-    def begin(self, key: Key, state: DealState, new: Scalar) -> tuple[Observation, DealState]:
-        """Deal the first card where `new`."""
-        deck, card = state.deck.collect(new).deal(jax.random.bits(key), new)
-        return (jnp.int32(WATCH), card), DealState(time=jnp.where(new, 0, state.time), deck=deck)
+    def begin(self, key: Key, before: DealState) -> tuple[Observation, DealState]:
+        """Deal the first card."""
+        yes = jnp.array(True)
+        deck, card = before.deck.collect(yes).deal(jax.random.bits(key), yes)
+        return (jnp.int32(WATCH), card), DealState(time=jnp.zeros((), jnp.int32), deck=deck)
 
     def step_env(self, key: Key, state: DealState, action: Scalar, params: EnvParams) -> Step:
         """Deal a card, or score the action against the last card not yet recited."""
@@ -45,6 +48,14 @@ class Autoencode(CardGame):
         mode = jnp.where(state.time < last, WATCH, PLAY).astype(jnp.int32)
         obs = (mode, jnp.where(watching, card, 0))
         return obs, state, reward, self.is_terminated(state, params), {}
+
+    def render(self, state: DealState, params: EnvParams) -> str:
+        """All cards dealt, or, while reciting, those not yet asked for; the one asked is last."""
+        dealt = int(state.deck.dealt)
+        left = min(dealt, self.episode_steps - int(state.time))
+        mode = "watch" if int(state.time) < self.num_cards - 1 else "recite"
+        cards = spread("suits", np.asarray(state.deck.cards)[:left])
+        return f"{headline(state, params)}, {mode}\n{cards}"
 
     def observation_space(self, params: EnvParams) -> Tuple:
         """Mode (0 play, 1 watch) and suit."""

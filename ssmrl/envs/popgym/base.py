@@ -1,4 +1,4 @@
-"""What the card games of POPGym share: auto-reset that keeps the deck, dealing, scoring."""
+"""What all of POPGym's environments share: auto-reset that costs nothing, ends, scoring."""
 
 from abc import abstractmethod
 from functools import partial
@@ -6,21 +6,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
-from ssmrl.envs.contract import Discrete, Environment, EnvParams, EnvState
-from ssmrl.envs.popgym.deck import VALUES, Deck, new_deck
-from ssmrl.shapes import Key, PyTree, Scalar
+from ssmrl.envs.contract import Discrete, Environment, EnvParams
+from ssmrl.envs.popgym.supply import renew
+from ssmrl.errors import UsageError
+from ssmrl.shapes import Array, Key, PyTree, Scalar
 
 Step = tuple[PyTree, Any, Scalar, Scalar, dict[str, Any]]
 """What `step_env` returns: observation, state, reward (float32), terminated, info."""
 
+POPJAXRL = "popjaxrl"
+"""The older JAX port whose rules `compat` reproduces where its published scores need them."""
 
-class CardGame(Environment):
-    """A game whose next episode is dealt from the deck as the last one left it.
 
-    A game defines `episode_steps`, `sorted_state`, `begin` and `step_env`; the end of the game
-    by its rules is `is_terminated`.
+class Game(Environment):
+    """An environment whose next episode begins from the state that the last one left.
+
+    A game defines `episode_steps`, `blank_state`, `begin`, `step_env` and `render`; the end by
+    its rules is `is_terminated`.
     """
 
     episode_steps: int  # the longest episode, in steps
@@ -31,29 +34,34 @@ class CardGame(Environment):
         return EnvParams(max_steps_in_episode=self.episode_steps)
 
     @abstractmethod
-    def sorted_state(self) -> Any:
+    def blank_state(self) -> Any:
         """The state before the very first episode: sorted decks, everything else zero."""
 
     @abstractmethod
-    def begin(self, key: Key, state: Any, new: Scalar) -> tuple[PyTree, Any]:
-        """Begin an episode where `new` (() bool), else leave `state` as it is.
+    def begin(self, key: Key, before: Any) -> tuple[PyTree, Any]:
+        """The first observation and the state of an episode that follows the state `before`.
 
-        Returns the first observation (meaningless where not `new`) and the state. Decks are
-        collected, not sorted.
+        Decks are collected, not sorted: any order is as good to deal from.
         """
+
+    @abstractmethod
+    def render(self, state: Any, params: EnvParams) -> str:
+        """A text picture of one `state` (no batch axes) for people; the same for equal states."""
 
     @partial(jax.jit, static_argnames=("self",))
     def step(
-        self, key: Key, state: Any, action: Scalar, params: EnvParams | None = None
+        self, key: Key, state: Any, action: Array, params: EnvParams | None = None
     ) -> tuple[PyTree, Any, Scalar, Scalar, Scalar, dict[str, Any]]:
-        """One step with auto-reset, as in the contract; only small fields are reset."""
+        """One step with auto-reset, as in the contract.
+
+        The next episode is begun for those environments of a batch alone whose last one ended.
+        """
         params = self.default_params if params is None else params
-        key_step, key_begin = jax.random.split(key)
-        last, state, reward, terminated, info = self.step_env(key_step, state, action, params)
+        last, state, reward, terminated, info = self.step_env(
+            jax.random.fold_in(key, 0), state, action, params
+        )
         truncated = self.is_truncated(state, params)
-        done = terminated | truncated
-        first, state = self.begin(key_begin, state, done)
-        obs = jax.tree.map(partial(jnp.where, done), first, last)
+        obs, state = renew(self._next, key, (last, state), terminated | truncated)
         flags = {"terminated": terminated, "truncated": truncated}
         return (
             obs,
@@ -65,8 +73,11 @@ class CardGame(Environment):
         )
 
     def reset_env(self, key: Key, params: EnvParams) -> tuple[PyTree, Any]:
-        """The first observation and state of an episode dealt from sorted decks."""
-        return self.begin(key, self.sorted_state(), jnp.array(True))
+        """The first observation and state of an episode that nothing preceded."""
+        return self.begin(key, self.blank_state())
+
+    def _next(self, key: Key, ended: tuple[PyTree, Any]) -> tuple[PyTree, Any]:
+        return self.begin(jax.random.fold_in(key, 1), ended[1])
 
     def is_truncated(self, state: Any, params: EnvParams) -> Scalar:
         """Whether a lowered time limit, not the game's rules, ended the episode."""
@@ -78,57 +89,23 @@ class CardGame(Environment):
 
     @property
     def num_actions(self) -> int:
-        """Number of actions."""
-        return self.action_space(self.default_params).n
-
-
-@struct.dataclass
-class DealState(EnvState):
-    """time: () int32, steps taken. deck: what was dealt, the last card being the one shown."""
-
-    deck: Deck
-
-
-class DealGame(CardGame):
-    """One card per step, whose value is the observation, until the deck is empty.
-
-    A game adds its actions and the `reward` of one step.
-    """
-
-    def __init__(self, decks: int, kind: str) -> None:
-        self.decks, self.kind = decks, kind
-        self.num_cards = new_deck(decks, kind).cards.shape[0]
-        self.episode_steps = self.num_cards - 1
-
-    @abstractmethod
-    def reward(self, state: DealState, card: Scalar, action: Scalar) -> Scalar:
-        """The reward, () float32, of `action` before `card` is dealt; state is the old one."""
-
-    def sorted_state(self) -> DealState:
-        """A sorted deck, no card dealt."""
-        return DealState(time=jnp.zeros((), jnp.int32), deck=new_deck(self.decks, self.kind))
-
-    def begin(self, key: Key, state: DealState, new: Scalar) -> tuple[Scalar, DealState]:
-        """Deal the first card where `new`."""
-        deck, card = state.deck.collect(new).deal(jax.random.bits(key), new)
-        return card, DealState(time=jnp.where(new, 0, state.time), deck=deck)
-
-    def step_env(self, key: Key, state: DealState, action: Scalar, params: EnvParams) -> Step:
-        """Score the action, deal a card."""
-        deck, card = state.deck.deal(jax.random.bits(key), jnp.array(True))
-        reward = self.reward(state, card, action)
-        state = DealState(time=state.time + 1, deck=deck)
-        return card, state, reward, self.is_terminated(state, params), {}
-
-    def observation_space(self, params: EnvParams) -> Discrete:
-        """The value of the card shown."""
-        return Discrete(VALUES[self.kind])
-
-    def action_space(self, params: EnvParams | None = None) -> Discrete:
-        """The value to name."""
-        return Discrete(VALUES[self.kind])
+        """Number of actions; of an action's entries where it is a vector."""
+        space = self.action_space(self.default_params)
+        return space.n if isinstance(space, Discrete) else space.shape[0]
 
 
 def right_or_wrong(right: Scalar, scale: float) -> Scalar:
     """+scale where `right` (bool), else -scale: float32."""
     return jnp.where(right, jnp.float32(scale), jnp.float32(-scale))
+
+
+def is_popjaxrl(compat: str | None) -> bool:
+    """Whether the rules of popjaxrl are asked for; UsageError unless "popjaxrl" or None."""
+    if compat not in (None, POPJAXRL):
+        raise UsageError(f"compat: expected {POPJAXRL!r} or None (popgym 1.0.7), got {compat!r}")
+    return compat is not None
+
+
+def headline(state: Any, params: EnvParams) -> str:
+    """The first line of a picture: how many steps are behind, how many there can be."""
+    return f"step {int(state.time)} of at most {int(params.max_steps_in_episode)}"

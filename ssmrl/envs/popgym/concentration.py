@@ -4,10 +4,12 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from ssmrl.envs.contract import Discrete, EnvParams, EnvState, MultiDiscrete
-from ssmrl.envs.popgym.base import CardGame, Step
+from ssmrl.envs.popgym.base import Game, Step, headline
+from ssmrl.envs.popgym.dealing import spread
 from ssmrl.envs.popgym.deck import VALUES, Deck, new_deck
 from ssmrl.errors import UsageError
 from ssmrl.shapes import Array, Key, Scalar
@@ -31,7 +33,7 @@ class TableState(EnvState):
     found: Scalar
 
 
-class Concentration(CardGame):
+class Concentration(Game):
     """Turn over two cards, one per step; equal ones stay face up.
 
     n = 52 * decks cards, E = ceil(2n - n/(2n-1)) steps at most (truncated); all up: terminated.
@@ -51,26 +53,17 @@ class Concentration(CardGame):
         n = self.num_cards = new_deck(decks, kind).cards.shape[0]
         self.episode_steps = math.ceil(2 * n - n / (2 * n - 1))
 
-    def sorted_state(self) -> TableState:
+    def blank_state(self) -> TableState:
         """A sorted deck and an empty table."""
         zero = jnp.zeros((), jnp.int32)
         deck = new_deck(self.decks, self.kind)
         face_up = jnp.zeros(self.num_cards, bool)
-        return TableState(
-            time=zero, deck=deck, table=self._hidden(), face_up=face_up, first=zero, found=zero
-        )
+        first = jnp.full((), NONE, jnp.int32)
+        return TableState(zero, deck, self._hidden(), face_up, first, zero)
 
-    def begin(self, key: Key, state: TableState, new: Scalar) -> tuple[Array, TableState]:
-        """Lay all cards face down where `new`; nothing is dealt yet."""
-        del key
-        state = TableState(
-            time=jnp.where(new, 0, state.time),
-            deck=state.deck.collect(new),
-            table=jnp.where(new, self._hidden(), state.table),
-            face_up=state.face_up & ~new,
-            first=jnp.where(new, NONE, state.first),
-            found=jnp.where(new, 0, state.found),
-        )
+    def begin(self, key: Key, before: TableState) -> tuple[Array, TableState]:
+        """Lay all cards face down; nothing is dealt yet."""
+        state = self.blank_state().replace(deck=before.deck.collect(jnp.array(True)))
         return self._hidden(), state
 
     def step_env(self, key: Key, state: TableState, action: Scalar, params: EnvParams) -> Step:
@@ -106,6 +99,13 @@ class Concentration(CardGame):
     def is_truncated(self, state: TableState, params: EnvParams) -> Scalar:
         """Whether time is up; as in the original also where the last pair is found just then."""
         return state.time >= params.max_steps_in_episode
+
+    def render(self, state: TableState, params: EnvParams) -> str:
+        """Pairs found, and the first card of a turn that waits for its second."""
+        first = np.arange(self.num_cards) == int(state.first)
+        shown = np.where(state.face_up | first, state.table, VALUES[self.kind])
+        pairs = f"{int(state.found)} of {self.num_cards // 2} pairs"
+        return f"{headline(state, params)}, {pairs}\n{spread(self.kind, shown, width=13)}"
 
     def observation_space(self, params: EnvParams) -> MultiDiscrete:
         """The value at each position, K where it lies face down; int8, for there are many."""

@@ -2,10 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from ssmrl.envs.contract import Discrete, EnvParams, EnvState, MultiDiscrete
-from ssmrl.envs.popgym.base import CardGame, Step, right_or_wrong
+from ssmrl.envs.popgym.base import Game, Step, headline, right_or_wrong
+from ssmrl.envs.popgym.dealing import FACES, spread
 from ssmrl.envs.popgym.deck import VALUES, Deck, new_deck
 from ssmrl.shapes import Array, Key, Scalar
 
@@ -22,7 +24,7 @@ class CountState(EnvState):
     counts: Array
 
 
-class CountRecall(CardGame):
+class CountRecall(Game):
     """Each observation is (value dealt, value asked for); both come from a shuffled deck.
 
     The answer is how often the value asked for was dealt up to and with that observation, and
@@ -36,29 +38,35 @@ class CountRecall(CardGame):
         self.num_cards = new_deck(decks, kind).cards.shape[0]
         self.episode_steps = self.num_cards - 1
 
-    def sorted_state(self) -> CountState:
+    def blank_state(self) -> CountState:
         """Two sorted decks, no card dealt."""
         deck = new_deck(self.decks, self.kind)
         counts = jnp.zeros(VALUES[self.kind], jnp.int32)
         return CountState(time=jnp.zeros((), jnp.int32), deck=deck, queries=deck, counts=counts)
 
-    def begin(self, key: Key, state: CountState, new: Scalar) -> tuple[Array, CountState]:
-        """Deal the first card and the first query where `new`."""
-        collected = state.replace(
-            time=jnp.where(new, 0, state.time),
-            deck=state.deck.collect(new),
-            queries=state.queries.collect(new),
-            counts=jnp.where(new, 0, state.counts),
-        )
-        return self._deal(key, collected, new)
+    def begin(self, key: Key, before: CountState) -> tuple[Array, CountState]:
+        """Deal the first card and the first query."""
+        yes = jnp.array(True)
+        decks = {"deck": before.deck.collect(yes), "queries": before.queries.collect(yes)}
+        return self._deal(key, self.blank_state().replace(**decks))
 
     def step_env(self, key: Key, state: CountState, action: Scalar, params: EnvParams) -> Step:
         """Score the answer to the query shown, deal a card and a query."""
         right = action == state.counts[state.queries.card(state.time)]
         reward = right_or_wrong(right, 1 / self.episode_steps)
-        obs, state = self._deal(key, state, jnp.array(True))
+        obs, state = self._deal(key, state)
         state = state.replace(time=state.time + 1)
         return obs, state, reward, self.is_terminated(state, params), {}
+
+    def render(self, state: CountState, params: EnvParams) -> str:
+        """Value asked for, how often each was dealt, and all cards dealt so far."""
+        time = int(state.time)
+        faces = FACES[self.kind]
+        tally = zip(faces, state.counts.tolist(), strict=True)
+        counts = "  ".join(f"{face} {n}" for face, n in tally)
+        asked = faces[int(state.queries.card(time))]
+        dealt = spread(self.kind, np.asarray(state.deck.cards)[: time + 1])
+        return f"{headline(state, params)}\nhow many {asked}? dealt: {counts}\n{dealt}"
 
     def observation_space(self, params: EnvParams) -> MultiDiscrete:
         """Value dealt, value asked for."""
@@ -68,11 +76,11 @@ class CountRecall(CardGame):
         """The count; one value occurs n/K times, so that many and none are both possible."""
         return Discrete(self.num_cards // VALUES[self.kind] + 1)
 
-    def _deal(self, key: Key, state: CountState, when: Scalar) -> tuple[Array, CountState]:
+    def _deal(self, key: Key, state: CountState) -> tuple[Array, CountState]:
         word, query_word = jax.random.bits(key, (2,))
-        deck, value = state.deck.deal(word, when)
-        queries, query = state.queries.deal(query_word, when)
-        dealt = (jnp.arange(VALUES[self.kind], dtype=jnp.int32) == value) & when
-        counts = state.counts + dealt.astype(jnp.int32)
+        yes = jnp.array(True)
+        deck, value = state.deck.deal(word, yes)
+        queries, query = state.queries.deal(query_word, yes)
+        counts = state.counts.at[value].add(1)
         state = state.replace(deck=deck, queries=queries, counts=counts)
         return jnp.stack([value, query]), state

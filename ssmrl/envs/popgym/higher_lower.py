@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 
 from ssmrl.envs.contract import Discrete, EnvParams
-from ssmrl.envs.popgym.base import DealGame, DealState, right_or_wrong
+from ssmrl.envs.popgym.base import right_or_wrong
+from ssmrl.envs.popgym.dealing import DealGame, DealState
 from ssmrl.shapes import Scalar
 
 

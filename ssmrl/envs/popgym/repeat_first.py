@@ -1,6 +1,7 @@
 """RepeatFirst: name the suit of the first card at every step (popgym 1.0.7, repeat_first.py)."""
 
-from ssmrl.envs.popgym.base import DealGame, DealState, right_or_wrong
+from ssmrl.envs.popgym.base import right_or_wrong
+from ssmrl.envs.popgym.dealing import DealGame, DealState
 from ssmrl.shapes import Scalar
 
 

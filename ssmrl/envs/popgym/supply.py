@@ -1,0 +1,84 @@
+"""Work for those environments of a batch alone that need it: the ones that begin an episode.
+
+Inside `vmap` a condition runs both of its branches for every environment, so that a reset which
+lays out ships or digs a maze would do so at every step. `renew` therefore knows the batch.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+
+from ssmrl.shapes import Array, B, Key, PyTree, Scalar
+
+GROUP = 32
+"""Environments renewed at once on CPU; where fewer need it the rest of the work is wasted."""
+
+Draw = Callable[[Key, PyTree], PyTree]
+
+
+def renew(draw: Draw, key: Key, old: PyTree, when: Scalar) -> PyTree:
+    """`draw(key, old)` where `when`, else `old`; write it for one environment and `vmap` it.
+
+    The result is that of `jnp.where` under any number of nested `vmap`s; only the work differs.
+    On CPU it is done in groups of those that need it, elsewhere for all as soon as one does.
+    draw: a pure function that closes over no traced value; its result has the structure,
+    shapes and dtypes of `old`. when: () bool.
+    """
+
+    @custom_vmap
+    def batch(key: Key, old: PyTree, when: B) -> PyTree:
+        return jax.lax.platform_dependent(
+            key, old, when, cpu=partial(renew_in_groups, draw), default=partial(renew_all, draw)
+        )
+
+    @batch.def_vmap
+    def nested(size: int, batched: list[Any], *arguments: PyTree) -> tuple[PyTree, PyTree]:
+        inner = arguments[2].shape[-1]
+
+        def merge(is_batched: bool, x: Array) -> Array:
+            full = x if is_batched else jnp.broadcast_to(x, (size, *x.shape))
+            return full.reshape(size * inner, *full.shape[2:])
+
+        new = batch(*jax.tree.map(merge, tuple(batched), arguments))
+        split = jax.tree.map(lambda x: x.reshape(size, inner, *x.shape[1:]), new)
+        return split, jax.tree.map(lambda _: True, split)
+
+    one = jax.tree.map(lambda x: x[None], (key, old, when))
+    return jax.tree.map(lambda x: x[0], batch(*one))
+
+
+def renew_in_groups(draw: Draw, keys: Key, old: PyTree, when: B) -> PyTree:
+    """`renew` for a batch of size N, a group after the other until none is left.
+
+    keys, when: (N,). old: leaves (N, …).
+    """
+    rank = jnp.cumsum(when.astype(jnp.int32))  # the k-th that needs it is where rank reaches k
+    group = jnp.arange(min(GROUP, when.shape[0]), dtype=jnp.int32)
+
+    def next_group(carry: tuple[Scalar, PyTree]) -> tuple[Scalar, PyTree]:
+        drawn, all_ = carry
+        # beyond the last that needs it `who` is N: read from somewhere, written nowhere
+        who = jnp.searchsorted(rank, drawn + 1 + group, method="compare_all")
+        those = jax.tree.map(lambda x: x.at[who].get(mode="clip"), (keys, all_))
+        new = jax.vmap(draw)(*those)
+        put = jax.tree.map(lambda x, part: x.at[who].set(part, mode="drop"), all_, new)
+        return drawn + len(group), put
+
+    start = (jnp.zeros((), jnp.int32), old)
+    return jax.lax.while_loop(lambda carry: carry[0] < rank[-1], next_group, start)[1]
+
+
+def renew_all(draw: Draw, keys: Key, old: PyTree, when: B) -> PyTree:
+    """`renew` for a batch of size N, in one go: for devices on which a loop costs more.
+
+    keys, when: (N,). old: leaves (N, …).
+    """
+
+    def choose(key: Key, old: PyTree, when: Scalar) -> PyTree:
+        return jax.tree.map(partial(jnp.where, when), draw(key, old), old)
+
+    return jax.lax.cond(jnp.any(when), jax.vmap(choose), lambda _, old, __: old, keys, old, when)
