@@ -15,6 +15,9 @@ from ssmrl.shapes import Array, Key, PyTree, Scalar
 Step = tuple[PyTree, Any, Scalar, Scalar, dict[str, Any]]
 """What `step_env` returns: observation, state, reward (float32), terminated, info."""
 
+BEGIN = 2**31 - 1
+"""Folded into the key of a step for the episode that begins: no draw of the step counts so far."""
+
 POPJAXRL = "popjaxrl"
 """The older JAX port whose rules `compat` reproduces where its published scores need them."""
 
@@ -57,9 +60,7 @@ class Game(Environment):
         The next episode is begun for those environments of a batch alone whose last one ended.
         """
         params = self.default_params if params is None else params
-        last, state, reward, terminated, info = self.step_env(
-            jax.random.fold_in(key, 0), state, action, params
-        )
+        last, state, reward, terminated, info = self.step_env(key, state, action, params)
         truncated = self.is_truncated(state, params)
         obs, state = renew(self._next, key, (last, state), terminated | truncated)
         flags = {"terminated": terminated, "truncated": truncated}
@@ -77,7 +78,7 @@ class Game(Environment):
         return self.begin(key, self.blank_state())
 
     def _next(self, key: Key, ended: tuple[PyTree, Any]) -> tuple[PyTree, Any]:
-        return self.begin(jax.random.fold_in(key, 1), ended[1])
+        return self.begin(jax.random.fold_in(key, BEGIN), ended[1])
 
     def is_truncated(self, state: Any, params: EnvParams) -> Scalar:
         """Whether a lowered time limit, not the game's rules, ended the episode."""
