@@ -16,16 +16,16 @@ WIDTH = 64
 
 HEAD = f"""# Memories
 
-Every name below works as `ssmrl train memory=NAME` and `ssmrl.memory.make("NAME")`, with the options
-that `ssmrl inspect memory=NAME` lists, and passes the same contract suite. Written by
+Every name below works as `ssmrl train memory=NAME` and `ssmrl.memory.make("NAME")`, with the
+options that `ssmrl inspect memory=NAME` lists, and passes the same contract suite. Written by
 `scripts/memory_table.py` from the registry and from `results/memories`, which
 `scripts/memories.sh` makes.
 
 State: bytes carried per sequence at width {WIDTH}. Step: one step of 16 sequences; scan: forward and
 backward over 1024 steps of 16 sequences; as many times as fast as `lax.scan` of the
-memory's own step ("loop") and as memax's implementation at the same size of state. Return: final
-on `popgym/RepeatPreviousEasy` after 0.5 M steps with the options of `ssmrl train`, mean of
-three seeds and the least of them; steps/s of all three together, learning included.
+memory's own step ("loop") and as memax's implementation at the same size of state. Return:
+final on `popgym/RepeatPreviousEasy` after 0.5 M steps with the options of `ssmrl train`, mean
+of three seeds and the least of them; steps/s of all three together, learning included.
 
 | name | state | capabilities | step µs | scan ms | × loop | × memax | return | least | steps/s |
 |---|---|---|---|---|---|---|---|---|---|
