@@ -5,9 +5,11 @@ Each method returns `(lam_bar, gain)` with `x[t] = lam_bar x[t-1] + gain (B u[t]
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ssmrl.shapes import Array
+from ssmrl.shapes import Array, Key
 
 
 def phi(z: Array) -> Array:
@@ -29,7 +31,24 @@ def bilinear(lam: Array, delta: Array) -> tuple[Array, Array]:
     return (1 + z) / (1 - z), delta / (1 - z)
 
 
+def euler(lam: Array, delta: Array) -> tuple[Array, Array]:
+    """Exact decay, the input times the length of the step (Mamba, Gu and Dao 2023, section 3)."""
+    return jnp.exp(lam * delta), delta
+
+
+def dirac(lam: Array, delta: Array) -> tuple[Array, Array]:
+    """Inputs as impulses at the end of each step: exact decay, the input as it is."""
+    return jnp.exp(lam * delta), jnp.ones_like(delta)
+
+
 METHODS: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
     "zoh": zoh,
     "bilinear": bilinear,
+    "euler": euler,
+    "dirac": dirac,
 }
+
+
+def log_steps(key: Key, shape: tuple[int, ...], dt_min: float, dt_max: float) -> Array:
+    """Logarithms of initial step lengths, uniform between those of dt_min and dt_max, float32."""
+    return jax.random.uniform(key, shape, jnp.float32, np.log(dt_min), np.log(dt_max))

@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssmrl.errors import UsageError, unknown
-from ssmrl.memory import discretize
-from ssmrl.memory.backends import BACKENDS
+from ssmrl.memory.cells.diagonal import check_options, check_width, discretised, stretched
 from ssmrl.memory.dense import along_last, matmul
-from ssmrl.memory.hippo import diagonalised
+from ssmrl.memory.discretize import log_steps
+from ssmrl.memory.inits import modes
+from ssmrl.memory.reparam import RATES, SLOWEST, pair
 from ssmrl.memory.spec import LinearMemory, Prepared
-from ssmrl.shapes import BP, TBF, TBH, TBP, Array, Key, PyTree
+from ssmrl.shapes import BP, TB, TBF, TBH, TBP, Array, Key, PyTree
 
-LARGEST_REAL_PART = -1e-4  # keeps |lam_bar| < 1 whatever the optimiser does to lam_re
+LARGEST_REAL_PART = -SLOWEST  # of lam, whatever the optimiser does to lam_re
 C_INITS = ("lecun_normal", "trunc_standard_normal", "complex_normal")
 
 
@@ -29,10 +30,13 @@ class S5(LinearMemory):
     Attributes:
         features: H, width of input and output.
         state: N, real-equivalent state size; a multiple of `2 * blocks`.
-        blocks: HiPPO blocks that the state is divided into.
+        blocks: equal systems that the state is divided into.
+        lam_init: a key of `inits.INITS`; `legs_half` is HiPPO, as in the paper.
+        reparam: a key of `reparam.RATES`, for the real parts; `direct` is the paper's, held
+            back at the edge of stability.
         dt_min, dt_max: range of the initial step lengths, log-uniform. The half-life of a mode
             at initialisation is 2 ln 2 / dt steps: take dt_min of about 1 / (longest memory).
-        discretization: `zoh` or `bilinear`.
+        discretization: `zoh`, `bilinear`, `euler` or `dirac`.
         c_init: `lecun_normal` (the RL code of Lu et al.: a small SSM branch at the start),
             `trunc_standard_normal` (sqrt(H) times larger) or `complex_normal`.
         scan: backend of `affine_scan`.
@@ -44,6 +48,8 @@ class S5(LinearMemory):
     features: int = 64
     state: int = 64
     blocks: int = 1
+    lam_init: str = "legs_half"
+    reparam: str = "direct"
     dt_min: float = 1e-3
     dt_max: float = 1e-1
     discretization: str = "zoh"
@@ -51,6 +57,7 @@ class S5(LinearMemory):
     scan: str = "auto"
 
     ssm_params: ClassVar[tuple[str, ...]] = ("lam_re", "lam_im", "log_dt", "B")
+    capabilities: ClassVar[frozenset[str]] = frozenset({"lti", "dt"})
 
     def __post_init__(self) -> None:
         diagonal_blocks = 2 * self.blocks
@@ -60,15 +67,9 @@ class S5(LinearMemory):
                 f"2 * blocks; got features={self.features}, state={self.state}, "
                 f"blocks={self.blocks}"
             )
-        if not 0 < self.dt_min <= self.dt_max:
-            raise UsageError(f"S5 needs 0 < dt_min <= dt_max; got {self.dt_min}, {self.dt_max}")
-        for kind, name, known in (
-            ("discretization", self.discretization, discretize.METHODS),
-            ("c_init", self.c_init, C_INITS),
-            ("scan backend", self.scan, BACKENDS),
-        ):
-            if name not in known:
-                raise unknown(kind, name, known)
+        check_options(self)
+        if self.c_init not in C_INITS:
+            raise unknown("c_init", self.c_init, C_INITS)
 
     @property
     def backend(self) -> str:
@@ -77,34 +78,29 @@ class S5(LinearMemory):
     def init(self, key: Key, in_dim: int) -> PyTree:
         """Parameters (section 3.3 and appendix B.1): real arrays only, complex ones as
         `(2, ...)` of real and imaginary part, so that optimisers see reals."""
-        if in_dim != self.features:
-            raise UsageError(
-                f"S5 feeds its input through to its output, so both are features="
-                f"{self.features} wide; got in_dim={in_dim}. Project the input first, as "
-                "ssmrl.memory.make and ssmrl.memory.Stack do"
-            )
+        check_width(self, in_dim)
         key_b, key_c, key_d, key_dt = jax.random.split(key, 4)
-        lam, v = diagonalised(self.state, self.blocks)
+        start = modes(self.lam_init, self.state, jax.random.fold_in(key, 4), self.blocks)
+        lam_re, lam_im = pair(start.lam)
         lecun = jax.nn.initializers.lecun_normal()
-        log_range = np.log(self.dt_min), np.log(self.dt_max)
         half = self.state // 2
         return {
-            "lam_re": jnp.asarray(lam.real, jnp.float32),
-            "lam_im": jnp.asarray(lam.imag, jnp.float32),
-            "log_dt": jax.random.uniform(key_dt, (half,), jnp.float32, *log_range),
-            "B": _pair(v.conj().T) @ lecun(key_b, (self.state, in_dim)),  # (2, P, H)
-            "C": self._init_c(key_c, v),  # (2, H, P)
+            "lam_re": RATES[self.reparam].inverse(-lam_re),
+            "lam_im": lam_im,
+            "log_dt": log_steps(key_dt, (half,), self.dt_min, self.dt_max),
+            "B": pair(start.left) @ lecun(key_b, (start.left.shape[1], in_dim)),  # (2, P, H)
+            "C": self._init_c(key_c, start.right),  # (2, H, P)
             "D": jax.random.normal(key_d, (self.features,)),
         }
 
-    def _init_c(self, key: Key, v: np.ndarray) -> Array:
-        h, n = self.features, self.state
+    def _init_c(self, key: Key, right: np.ndarray) -> Array:
+        h, n = self.features, right.shape[0]
         if self.c_init == "complex_normal":
-            return jax.random.normal(key, (2, h, n // 2)) * jnp.sqrt(0.5)
+            return jax.random.normal(key, (2, h, right.shape[1])) * jnp.sqrt(0.5)
         # lecun_normal's fan-in is N * H: what jax reads off the (H, N, 2) array of the original
         fan_in = n * h if self.c_init == "lecun_normal" else n
         re, im = jax.nn.initializers.truncated_normal(fan_in**-0.5 / 0.87962566)(key, (2, h, n))
-        v_re, v_im = _pair(v)
+        v_re, v_im = pair(right)
         return jnp.stack([re @ v_re - im @ v_im, re @ v_im + im @ v_re])
 
     def init_carry(self, batch_shape: tuple[int, ...] = ()) -> BP:
@@ -112,30 +108,22 @@ class S5(LinearMemory):
 
     def prepare(self, params: PyTree) -> Prepared:
         """Discretises; B_bar and C as real matrices (products of complex ones are slow on CPU)."""
-        lam_re = jnp.minimum(params["lam_re"], LARGEST_REAL_PART)
-        lam = jax.lax.complex(lam_re, params["lam_im"])
-        method = discretize.METHODS[self.discretization]
-        lam_bar, gain = method(lam, jnp.exp(params["log_dt"]).astype(jnp.complex64))
-        b_bar = gain[:, None] * jax.lax.complex(params["B"][0], params["B"][1])
+        constants = discretised(params, self.reparam, self.discretization)
+        b = constants["gain"][:, None] * jax.lax.complex(params["B"][0], params["B"][1])
         c_re, c_im = params["C"]
         return Prepared(
             {
-                "lam_bar": lam_bar,  # (P,)
-                "B": jnp.concatenate([b_bar.real, b_bar.imag]).T,  # (F, 2P)
+                **constants,  # (P,)
+                "B": jnp.concatenate([b.real, b.imag]).T,  # (F, 2P)
                 "C": 2 * jnp.concatenate([c_re, -c_im], axis=-1).T,  # (2P, H)
                 "D": params["D"],
             }
         )
 
-    def elements(self, constants: PyTree, u: TBF) -> tuple[Array, TBP]:
+    def elements(self, constants: PyTree, u: TBF, dt: TB | None = None) -> tuple[Array, TBP]:
         re, im = jnp.split(matmul(u, constants["B"]), 2, axis=-1)
-        return constants["lam_bar"], jax.lax.complex(re, im)
+        return stretched(constants, self.discretization, jax.lax.complex(re, im), dt)
 
     def readout(self, constants: PyTree, x: TBP, u: TBF) -> TBH:
         y = matmul(jnp.concatenate([x.real, x.imag], axis=-1), constants["C"])
         return y + along_last(constants["D"], u) * u
-
-
-def _pair(z: np.ndarray) -> Array:
-    """Real and imaginary part of a complex array, stacked: `(2, ...)` float32."""
-    return jnp.asarray(np.stack([z.real, z.imag]), jnp.float32)
