@@ -13,7 +13,20 @@ from ssmrl.errors import UsageError
 from ssmrl.memory.backends import BACKENDS, Backend
 
 T, B, F = 21, 3, 5
-OPTIONS = {"s5": {"state": 16, "blocks": 2}}
+CUT = 9  # the one place where sequences are cut: few shapes, few programs to compile
+OPTIONS = {
+    "block_state": {"state": 16, "window": 6, "contexts": 3},
+    "conv_s5": {"state": 8, "height": 2, "width": 2},
+    "h3": {"state": 4},
+    "hiss": {"state": 16, "every": 3},
+    "linear_cde": {"state": 6, "channels": 3},
+    "mamba": {"state": 4},
+    "mamba2": {"state": 4},
+    "s5": {"state": 16, "blocks": 2},
+    "seqboat": {"state": 16, "window": 4},
+    "spade": {"state": 16, "window": 6},
+    "window_attention": {"heads": 2, "window": 6},
+}
 
 
 def jit(function, **options):
@@ -88,43 +101,46 @@ def test_reading_a_sequence_equals_stepping_through_it(case):
 
 
 def test_any_split_of_a_sequence_equals_the_whole(case):
-    carry, y = case.apply(case.params, case.carry, case.u, case.reset)
-    for cut in (0, 9):
-        middle, first = case.apply(case.params, case.carry, case.u[:cut], case.reset[:cut])
-        end, then = case.apply(case.params, middle, case.u[cut:], case.reset[cut:])
-        close((end, jnp.concatenate([first, then])), (carry, y))
+    whole = case.apply(case.params, case.carry, case.u, case.reset)
+    middle, first = case.apply(case.params, case.carry, case.u[:CUT], case.reset[:CUT])
+    end, then = case.apply(case.params, middle, case.u[CUT:], case.reset[CUT:])
+    close((end, jnp.concatenate([first, then])), whole)
+    nothing = case.mem.apply(case.params, case.carry, case.u[:0], case.reset[:0])
+    close(nothing, (case.carry, whole[1][:0]))
+
+
+def at_the_cut(case):
+    """Resets at `CUT` alone, and none at all: `(T, B)` bool."""
+    never = jnp.zeros((T, B), bool)
+    return never.at[CUT].set(True), never
 
 
 def test_a_reset_equals_separate_sequences(case):
-    cut = 8
-    reset = jnp.zeros((T, B), bool).at[cut].set(True)
+    reset, never = at_the_cut(case)
     carry, y = case.apply(case.params, case.carry, case.u, reset)
-    _, first = case.apply(case.params, case.carry, case.u[:cut])
-    end, then = case.apply(case.params, case.mem.init_carry((B,)), case.u[cut:])
+    _, first = case.apply(case.params, case.carry, case.u[:CUT], never[:CUT])
+    fresh = case.mem.init_carry((B,))
+    end, then = case.apply(case.params, fresh, case.u[CUT:], never[CUT:])
     close((carry, y), (end, jnp.concatenate([first, then])))
 
 
 def test_a_reset_hides_the_past_from_values_and_gradients(case):
-    cut = 8
-    reset = jnp.zeros((T, B), bool).at[cut].set(True)
+    reset, _ = at_the_cut(case)
 
-    def after(u, carry):
-        return case.mem.apply(case.params, carry, u, reset)[1][cut:]
-
-    def gradients(*x):
-        return jax.grad(lambda *x: jnp.sum(after(*x) ** 2), argnums=(0, 1), allow_int=True)(*x)
+    def loss(u, carry):
+        return jnp.sum(case.mem.apply(case.params, carry, u, reset)[1][CUT:] ** 2)
 
     bad = jax.tree.map(
-        lambda x: jnp.full_like(x, jnp.nan if jnp.issubdtype(x.dtype, jnp.inexact) else 5),
+        lambda x: jnp.full_like(x, jnp.nan if jnp.issubdtype(x.dtype, jnp.inexact) else 1),
         case.carry,
     )
-    np.testing.assert_array_equal(
-        jit(after)(case.u.at[cut - 1].set(jnp.nan), bad), jit(after)(case.u, case.carry)
-    )
-    grad_u, grad_carry = jit(gradients)(case.u, case.carry)
-    assert np.all(np.asarray(grad_u[:cut]) == 0) and np.any(np.asarray(grad_u[cut:]) != 0)
-    leaves = [g for g in jax.tree.leaves(grad_carry) if g.dtype != jax.dtypes.float0]
-    assert all(np.all(np.asarray(g) == 0) for g in leaves)
+    spoilt = case.apply(case.params, bad, case.u.at[CUT - 1].set(jnp.nan), reset)[1]
+    whole = case.apply(case.params, case.carry, case.u, reset)[1]
+    np.testing.assert_array_equal(spoilt[CUT:], whole[CUT:])
+    grad_u, grad_carry = jit(jax.grad(loss, argnums=(0, 1), allow_int=True))(case.u, case.carry)
+    assert np.all(np.asarray(grad_u[:CUT]) == 0) and np.any(np.asarray(grad_u[CUT:]) != 0)
+    floats = [g for g in jax.tree.leaves(grad_carry) if jnp.issubdtype(g.dtype, jnp.inexact)]
+    assert all(np.all(np.asarray(g) == 0) for g in floats)
 
 
 def test_without_a_reset_the_past_is_seen(recurrent):
@@ -142,13 +158,13 @@ def _startable(path, carry, zero):
 
 
 def test_a_reset_goes_back_to_a_given_start(recurrent):
-    case, cut = recurrent, 8
-    reset = jnp.zeros((T, B), bool).at[cut].set(True)
+    case = recurrent
+    reset, never = at_the_cut(case)
     start = jax.tree_util.tree_map_with_path(_startable, case.carry, case.mem.init_carry((B,)))
     carry, y = jit(partial(case.mem.apply, start=start))(case.params, case.carry, case.u, reset)
     fresh = jax.tree.map(lambda s: jnp.broadcast_to(s, (B, *s.shape)), start)
-    end, then = case.apply(case.params, fresh, case.u[cut:])
-    close((carry, y[cut:]), (end, then))
+    end, then = case.apply(case.params, fresh, case.u[CUT:], never[CUT:])
+    close((carry, y[CUT:]), (end, then))
 
 
 def test_every_backend_of_the_scan_gives_the_same(case, monkeypatch):
