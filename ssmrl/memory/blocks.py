@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from ssmrl.errors import UsageError, unknown
 from ssmrl.memory.dense import dense, dense_init
-from ssmrl.memory.spec import Memory, Prepared, Reading, check_input
+from ssmrl.memory.spec import Memory, Prepared, Reading, check_input, joint_capabilities
 from ssmrl.shapes import TBF, TBH, Array, Key, PyTree
 
 ACTIVATIONS = {"full_glu": 2, "half_glu1": 1, "half_glu2": 1, "gelu": 0, "none": 0}
@@ -106,9 +106,7 @@ class Stack(Memory):
 
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]
-        """Those of any member; `dt` only where all take it."""
-        each = [m.capabilities for m in self.members]
-        return frozenset.union(*each) - ({"dt"} - frozenset.intersection(*each))
+        return joint_capabilities(self.members)
 
     def init(self, key: Key, in_dim: int) -> PyTree:
         key, *keys = jax.random.split(key, 1 + len(self.members))

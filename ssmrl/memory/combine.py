@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from ssmrl.errors import UsageError, unknown
-from ssmrl.memory.spec import Memory, Prepared, Reading, check_input, start_carry
+from ssmrl.memory.spec import (
+    Memory,
+    Prepared,
+    Reading,
+    check_input,
+    joint_capabilities,
+    start_carry,
+)
 from ssmrl.shapes import TBF, TBH, Array, Key, PyTree
 
 MERGES = ("concat", "sum")
@@ -20,6 +27,10 @@ class Combination(Memory):
     parameter `members`, the list of theirs."""
 
     members: tuple[Memory, ...]
+
+    @property
+    def capabilities(self) -> frozenset[str]:  # type: ignore[override]
+        return joint_capabilities(self.members)
 
     def widths(self, in_dim: int) -> tuple[int, ...]:
         """What each member reads, for inputs of width `in_dim`: the same, unless overridden."""

@@ -14,11 +14,15 @@ class SSMParam(nnx.Param):
     """A parameter of the recurrence itself: lower learning rate, no weight decay."""
 
 
+class FrozenParam(nnx.Param):
+    """A parameter that training leaves as it is."""
+
+
 class Memory(nnx.Module):
     """`carry, y = module(carry, u, reset)` for a sequence, `module.step(...)` for one step.
 
-    The parameters are `nnx.Param`, those of the recurrence `SSMParam`; shapes and errors are
-    those of `ssmrl.memory.Memory`.
+    The parameters are `nnx.Param`, those of the recurrence `SSMParam` and those that stay as
+    they are `FrozenParam`; shapes and errors are those of `ssmrl.memory.Memory`.
 
     Args:
         spec: the memory, e.g. from `ssmrl.memory.make`.
@@ -28,7 +32,7 @@ class Memory(nnx.Module):
 
     def __init__(self, spec: Spec, in_dim: int, *, rngs: nnx.Rngs) -> None:
         params = spec.init(rngs.params(), in_dim)
-        kinds = {"ssm": SSMParam, "regular": nnx.Param}
+        kinds = {"ssm": SSMParam, "regular": nnx.Param, "frozen": FrozenParam}
         self.spec = spec
         self.leaves = nnx.data(
             jax.tree.map(lambda p, label: kinds[label](p), params, spec.labels(params))

@@ -5,6 +5,7 @@
 `CellMemory` for any recurrent cell from `init_carry`, `inputs` and `update`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -124,9 +125,7 @@ class Memory:
         """
         self.check(carry, u, reset, dt, time=0)
         reading = Reading(*(None if x is None else x[None] for x in (reset, None, dt)))
-        carry, y = self.read(
-            self.constants(params), carry, u[None], reading._replace(start=start)
-        )
+        carry, y = self.read(self.constants(params), carry, u[None], reading._replace(start=start))
         return carry, y[0]
 
     def prepare(self, params: PyTree) -> Prepared:
@@ -137,7 +136,7 @@ class Memory:
         return Prepared(params)
 
     def labels(self, params: PyTree) -> PyTree:
-        """`"ssm"` or `"regular"` for every leaf of params, for `optax.multi_transform`."""
+        """`"ssm"`, `"regular"` or `"frozen"` for every leaf, for `optax.multi_transform`."""
 
         def label(path: tuple[Any, ...], _: Array) -> str:
             return "ssm" if path[0].key in self.ssm_params else "regular"
@@ -171,6 +170,12 @@ class Memory:
                 f"dt must be floating point of shape {u.shape[:-1]}, one number per input of "
                 f"shape {u.shape}; got {dt.dtype} {dt.shape}"
             )
+
+
+def joint_capabilities(members: Sequence[Memory]) -> frozenset[str]:
+    """Those of any member; `dt` only where all take it."""
+    each = [m.capabilities for m in members]
+    return frozenset.union(*each) - ({"dt"} - frozenset.intersection(*each))
 
 
 def check_input(u: Array, reset: Array | None, carry: PyTree, spec: PyTree, time: int) -> None:
@@ -242,9 +247,7 @@ class LinearMemory(Memory):
             a, b, carry, reset=reading.reset, reset_to=reading.start, backend=self.backend
         )
 
-    def read(
-        self, constants: PyTree, carry: Array, u: TBF, reading: Reading
-    ) -> tuple[Array, TBH]:
+    def read(self, constants: PyTree, carry: Array, u: TBF, reading: Reading) -> tuple[Array, TBH]:
         dt = () if reading.dt is None else (reading.dt,)
         a, b = self.elements(constants, u, *dt)
         x = self.solve(a, b, carry, reading)

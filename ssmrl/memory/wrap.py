@@ -23,6 +23,10 @@ class Wrapped(Memory):
     def out_dim(self) -> int:  # type: ignore[override]
         return self.memory.out_dim
 
+    @property
+    def capabilities(self) -> frozenset[str]:  # type: ignore[override]
+        return self.memory.capabilities
+
     def init(self, key: Key, in_dim: int) -> PyTree:
         return {"memory": self.memory.init(key, in_dim)}
 

@@ -6,7 +6,7 @@ import jax
 import optax
 from flax import nnx
 
-from ssmrl.memory.nnx import SSMParam
+from ssmrl.memory.nnx import FrozenParam, SSMParam
 from ssmrl.shapes import Array
 
 
@@ -18,7 +18,7 @@ def adam(
     weight_decay: float,
     max_grad_norm: float,
 ) -> optax.GradientTransformation:
-    """Clipping by global norm, then Adam (epsilon 1e-5) for each of the two groups.
+    """Clipping by global norm, then Adam (epsilon 1e-5) for each group; `FrozenParam` stay.
 
     Eigenvalues and step lengths set how far a memory reaches; decaying them towards 0 or moving
     them as fast as other weights shortens it silently (S5, Smith et al. 2023, appendix G).
@@ -32,6 +32,8 @@ def adam(
     """
 
     def group(label: str) -> optax.GradientTransformation:
+        if label == "frozen":
+            return optax.set_to_zero()
         scale, decay = (ssm_learning_rate, 0.0) if label == "ssm" else (1.0, weight_decay)
         rule = optax.chain(
             optax.scale_by_adam(eps=1e-5),
@@ -40,8 +42,9 @@ def adam(
         )
         return optax.flatten(rule)  # one vector instead of many arrays: far less to compile
 
+    kinds = {SSMParam: "ssm", FrozenParam: "frozen"}
     labels = jax.tree.map(
-        lambda v: "ssm" if isinstance(v, SSMParam) else "regular",
+        lambda v: kinds.get(type(v), "regular"),
         params,
         is_leaf=lambda v: isinstance(v, nnx.Variable),
     )

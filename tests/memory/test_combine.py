@@ -68,8 +68,7 @@ def test_a_memory_of_ones_own_is_short_and_fulfils_the_contract(mine, made_by, l
 
 
 def test_a_learned_start_fulfils_the_contract():
-    # takes step lengths, because S5 does, which the class does not know
-    fulfil(LearnedStart(S5), "test_steps_of_the_usual_length_are_the_same_as_none_given")
+    fulfil(LearnedStart(S5))
 
 
 def prepared(mem, u=U, key=1):

@@ -15,6 +15,7 @@ import ssmrl.memory.nnx
 from ssmrl import memory
 from ssmrl.errors import UsageError
 from ssmrl.memory.blocks import ACTIVATIONS, layer_norm
+from ssmrl.nets.optimizer import adam
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,18 @@ def test_the_nnx_module_marks_the_parameters_of_the_recurrence():
     ssm = nnx.state(module, ssmrl.memory.nnx.SSMParam)
     assert len(jax.tree.leaves(ssm)) == 4
     assert len(jax.tree.leaves(nnx.state(module, nnx.Param))) > 4
+
+
+def test_what_a_memory_calls_frozen_is_not_trained():
+    spec = memory.WithOffset(memory.GRU(features=4), "output")
+    module = ssmrl.memory.nnx.Memory(spec, 4, rngs=nnx.Rngs(0))
+    params = nnx.state(module, nnx.Param)
+    rule = adam(params, lambda _: 0.1, ssm_learning_rate=1.0, weight_decay=0.1, max_grad_norm=1.0)
+    ones = jax.tree.map(jnp.ones_like, params)
+    updates = jax.jit(rule.update)(ones, rule.init(params), params)[0]
+    frozen = nnx.state(module, ssmrl.memory.nnx.FrozenParam)
+    moved = [bool(jnp.any(u != 0)) for u in jax.tree.leaves(updates)]
+    assert sum(moved) == 1 and len(moved) == 1 + len(jax.tree.leaves(frozen))
 
 
 def test_linen_and_nnx_initialise_their_own_parameters():
