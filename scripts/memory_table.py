@@ -21,8 +21,8 @@ options that `ssmrl inspect memory=NAME` lists, and passes the same contract sui
 `scripts/memory_table.py` from the registry and from `results/memories`, which
 `scripts/memories.sh` makes.
 
-State: bytes carried per sequence at width {WIDTH}. Step: one step of 16 sequences; scan: forward and
-backward over 1024 steps of 16 sequences; as many times as fast as `lax.scan` of the
+State: bytes carried per sequence at width {WIDTH}. Step: one step of 16 sequences; scan: forward
+and backward over 1024 steps of 16 sequences; as many times as fast as `lax.scan` of the
 memory's own step ("loop") and as memax's implementation at the same size of state. Return:
 final on `popgym/RepeatPreviousEasy` after 0.5 M steps with the options of `ssmrl train`, mean
 of three seeds and the least of them; steps/s of all three together, learning included.
@@ -42,7 +42,7 @@ def cells(name: str) -> list[str]:
     return [
         f"[{name}](#{name})",
         str(memory.state_bytes),
-        ", ".join(sorted(MEMORIES[name].capabilities)),
+        ", ".join(sorted(memory.capabilities)),
         shown(bench, "step_us"),
         shown(bench, "forward_backward_ms"),
         shown(bench, "x_loop"),

@@ -11,8 +11,9 @@ from ssmrl.agents.in_context import InContext
 from ssmrl.agents.in_context_config import InContextConfig
 from ssmrl.envs.contract import Dict, Tuple
 from ssmrl.errors import UsageError
-from ssmrl.memory import make
-from ssmrl.memory.nnx import SSMParam
+from ssmrl.memory import GRU, WithOffset, make
+from ssmrl.memory.nnx import FrozenParam, SSMParam
+from ssmrl.memory.nnx import Memory as MemoryModule
 from ssmrl.nets.optimizer import adam
 from tests.agents.probes import Match, Pair, Recall, Salary
 from tests.envs.probes import run_once
@@ -139,6 +140,18 @@ def test_the_recurrence_has_its_own_rate_and_never_decays():
     assert decayed["ssm"] == 0 and decayed["regular"] > 0.01
     slow = moved(one, ssm_learning_rate=0.25)
     np.testing.assert_allclose([slow["ssm"], slow["regular"]], [0.025, 0.1], rtol=1e-3)
+
+
+def test_what_a_memory_calls_frozen_is_not_trained():
+    spec = WithOffset(GRU(features=4), "output")
+    module = MemoryModule(spec, 4, rngs=nnx.Rngs(0))
+    params = nnx.state(module, nnx.Param)
+    rule = adam(params, lambda _: 0.1, ssm_learning_rate=1.0, weight_decay=0.1, max_grad_norm=1.0)
+    ones = jax.tree.map(jnp.ones_like, params)
+    updates = jax.jit(rule.update)(ones, rule.init(params), params)[0]
+    frozen = nnx.state(module, FrozenParam)
+    moved = [bool(jnp.any(u != 0)) for u in jax.tree.leaves(updates)]
+    assert sum(moved) == 1 and len(moved) == 1 + len(jax.tree.leaves(frozen))
 
 
 # ------------------------------------------------------------------ ends of episodes

@@ -15,7 +15,6 @@ import ssmrl.memory.nnx
 from ssmrl import memory
 from ssmrl.errors import UsageError
 from ssmrl.memory.blocks import ACTIVATIONS, layer_norm
-from ssmrl.nets.optimizer import adam
 
 
 @dataclass(frozen=True)
@@ -110,9 +109,9 @@ def test_options_list_what_make_takes():
         assert memory.make(name, **defaults) == memory.make(name)
 
 
-@pytest.mark.parametrize("name", sorted(memory.MEMORIES))
+@pytest.mark.parametrize("name", ["gru", "mamba", "mlp", "retnet", "s5"])  # a kind of carry each
 def test_plain_nnx_and_linen_give_the_same_numbers(name):
-    spec = memory.make(name, features=4, layers=1)
+    spec = memory.make(name, features=8, layers=1)
     u = jax.random.normal(jax.random.key(1), (6, 2, 3))
     reset = jnp.zeros((6, 2), bool).at[3].set(True)
     carry = spec.init_carry((2,))
@@ -138,18 +137,6 @@ def test_the_nnx_module_marks_the_parameters_of_the_recurrence():
     ssm = nnx.state(module, ssmrl.memory.nnx.SSMParam)
     assert len(jax.tree.leaves(ssm)) == 4
     assert len(jax.tree.leaves(nnx.state(module, nnx.Param))) > 4
-
-
-def test_what_a_memory_calls_frozen_is_not_trained():
-    spec = memory.WithOffset(memory.GRU(features=4), "output")
-    module = ssmrl.memory.nnx.Memory(spec, 4, rngs=nnx.Rngs(0))
-    params = nnx.state(module, nnx.Param)
-    rule = adam(params, lambda _: 0.1, ssm_learning_rate=1.0, weight_decay=0.1, max_grad_norm=1.0)
-    ones = jax.tree.map(jnp.ones_like, params)
-    updates = jax.jit(rule.update)(ones, rule.init(params), params)[0]
-    frozen = nnx.state(module, ssmrl.memory.nnx.FrozenParam)
-    moved = [bool(jnp.any(u != 0)) for u in jax.tree.leaves(updates)]
-    assert sum(moved) == 1 and len(moved) == 1 + len(jax.tree.leaves(frozen))
 
 
 def test_linen_and_nnx_initialise_their_own_parameters():

@@ -26,7 +26,7 @@ from ssmrl.run.trained import build_agent
         (["agent.encoder=[wide]"], "agent.encoder: expected tuple[int, ...], got ['wide']"),
         (["agent.value_clip=big"], "agent.value_clip: expected float | None, got 'big'"),
         (["seed=null"], "seed: expected int, got None"),
-        (["memory=gruu"], "unknown memory 'gruu'; nearest: 'gru'; known: gru, mlp, s5"),
+        (["memory=gruu"], "unknown memory 'gruu'; nearest: 'gru', 'rg_lru', 'lru'"),
         (["agent=in_contxt"], "unknown agent 'in_contxt'; nearest: 'in_context'"),
         (["experiment=smok"], "unknown experiment 'smok'; nearest: 'smoke'"),
         (["env=popgym/RepeatPreviousEas"], "nearest: 'popgym/RepeatPreviousEasy'"),
