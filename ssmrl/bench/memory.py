@@ -32,11 +32,10 @@ MEMAX = {
     "linear_attention": "FART",
     "lru": "LRU",
     "lstm": "LSTM",
-    "mamba": "S6",
     "s5": "LRU",
     "window_attention": "Attention",
 }
-"""Ours -> memax's class; its S6 is a diagonal recurrence with selective step length."""
+"""Ours -> memax's class. Its S6 has one state per channel and no convolution: not a Mamba."""
 
 
 def run(
@@ -171,7 +170,6 @@ def _sizes(name: str, H: int, state_bytes: int) -> dict[str, int]:
         "gru": {"recurrent_size": H},
         "lru": {"hidden_size": H, "recurrent_size": floats // 2},
         "lstm": {"recurrent_size": H},
-        "mamba": {"hidden_size": H, "recurrent_size": floats},
         "s5": {"hidden_size": H, "recurrent_size": floats // 2},
         "window_attention": {"recurrent_size": H, "window_size": max(floats // (2 * H), 1)},
     }.get(name, {"hidden_size": H, "recurrent_size": side})

@@ -7,7 +7,7 @@ from typing import Any
 
 from gymnax import registration
 
-from ssmrl.envs import popgym, probe
+from ssmrl.envs import memory_maze, popgym, probe
 from ssmrl.envs.contract import Environment, EnvParams
 from ssmrl.errors import UsageError, unknown
 
@@ -67,9 +67,10 @@ def register(id: str, factory: Factory) -> None:
 def _factories() -> dict[str, Factory]:
     """All factories; gymnax's are read anew, for its registry may grow too."""
     ours = {f"popgym/{name}": game for name, game in popgym.ENVIRONMENTS.items()}
+    mazes = {f"memory_maze/{size}": maze for size, maze in memory_maze.ENVIRONMENTS.items()}
     probes = {f"probe/{name}": task for name, task in probe.ENVIRONMENTS.items()}
     gymnax = {f"gymnax/{name}": make_ for name, make_ in registration._registry.items()}
-    return {**ours, **probes, **gymnax, **_registered}
+    return {**ours, **mazes, **probes, **gymnax, **_registered}
 
 
 def _options(factory: Factory) -> list[str]:

@@ -13,6 +13,7 @@ as a Flax module; import them by name.
 from ssmrl.memory.adapters import complex_view, detach, real_view, require_real
 from ssmrl.memory.blocks import Block, Stack
 from ssmrl.memory.cells.gru import GRU
+from ssmrl.memory.cells.lru import LRU
 from ssmrl.memory.cells.mlp import MLP
 from ssmrl.memory.cells.s5 import S5
 from ssmrl.memory.combine import Bidirectional, Parallel
@@ -26,6 +27,7 @@ from ssmrl.memory.wrap import LearnedStart, WithOffset, from_cell
 
 __all__ = [
     "GRU",
+    "LRU",
     "MEMORIES",
     "MLP",
     "S5",
