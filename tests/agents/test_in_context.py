@@ -265,7 +265,7 @@ def test_a_policy_is_refused_on_an_environment_with_other_spaces():
     [
         ({"agent": {"name": "in_contxt"}}, "nearest: 'in_context'"),
         ({"agent": {"name": "in_context", "num_env": 3}}, "nearest: 'num_envs'"),
-        ({"memory": {"name": "lstm"}}, "unknown memory 'lstm'"),
+        ({"memory": {"name": "lstn"}}, "unknown memory 'lstn'"),
         ({"memory": None}, "needs an entry 'memory'"),
         ({"agent": {"name": "in_context", "minibatches": 3}}, "must divide"),
         ({"agent": {"name": "in_context", "rollout": 0}}, "rollout must be positive"),
