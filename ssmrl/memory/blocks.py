@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from ssmrl.errors import UsageError, unknown
+from ssmrl.memory.combine import Combination
 from ssmrl.memory.dense import dense, dense_init
-from ssmrl.memory.spec import Memory, Prepared, Reading, check_input, joint_capabilities
+from ssmrl.memory.spec import Memory, Prepared, Reading, check_input
 from ssmrl.shapes import TBF, TBH, Array, Key, PyTree
 
 ACTIVATIONS = {"full_glu": 2, "half_glu1": 1, "half_glu2": 1, "gelu": 0, "none": 0}
@@ -87,7 +88,7 @@ class Block(Memory):
 
 
 @dataclass(frozen=True)
-class Stack(Memory):
+class Stack(Combination):
     """Memories one after the other, behind a linear map to the width of the first.
 
     The map is there only where the input is not as wide as the first memory's output. The
@@ -104,10 +105,6 @@ class Stack(Memory):
     def out_dim(self) -> int:  # type: ignore[override]
         return self.members[-1].out_dim
 
-    @property
-    def capabilities(self) -> frozenset[str]:  # type: ignore[override]
-        return joint_capabilities(self.members)
-
     def init(self, key: Key, in_dim: int) -> PyTree:
         key, *keys = jax.random.split(key, 1 + len(self.members))
         width = self.members[0].out_dim
@@ -115,9 +112,6 @@ class Stack(Memory):
         widths = [width, *(m.out_dim for m in self.members)]
         members = [m.init(k, w) for m, k, w in zip(self.members, keys, widths, strict=False)]
         return {"project": project, "members": members}
-
-    def init_carry(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
-        return tuple(m.init_carry(batch_shape) for m in self.members)
 
     def read(
         self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
@@ -130,14 +124,6 @@ class Stack(Memory):
             h, y = member.read(c.constants, h, y, reading._replace(start=start))
             carries.append(h)
         return tuple(carries), y
-
-    def prepare(self, params: PyTree) -> Prepared:
-        members = [m.prepare(p) for m, p in zip(self.members, params["members"], strict=True)]
-        return Prepared({**params, "members": members})
-
-    def labels(self, params: PyTree) -> PyTree:
-        members = [m.labels(p) for m, p in zip(self.members, params["members"], strict=True)]
-        return {**super().labels(params), "members": members}
 
     def check(
         self, carry: PyTree, u: Array, reset: Array | None, dt: Array | None, time: int

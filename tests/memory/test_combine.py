@@ -2,7 +2,6 @@
 
 import inspect
 import itertools
-from dataclasses import dataclass
 
 import flax.linen
 import jax
@@ -16,31 +15,12 @@ from ssmrl.errors import UsageError
 from ssmrl.memory import Bidirectional, Hierarchical, LearnedStart, Parallel, WithOffset
 from ssmrl.memory.cells.elman import Elman
 from tests.memory.test_contract import close, fulfil, jit
+from tests.memory.test_plugging_in import LeakyAverage
 
 S5 = memory.S5(features=8, state=8)
 T, B = 17, 2
 U = jax.random.normal(jax.random.key(0), (T, B, 8))
 RESET = jnp.zeros((T, B), bool).at[6].set(jnp.array([True, False])).at[11].set(True)
-
-
-@dataclass(frozen=True)
-class LeakyAverages(memory.LinearMemory):
-    features: int
-    state: int
-
-    def init(self, key, in_dim):
-        key_b, key_c = jax.random.split(key)
-        return {
-            "logit": jnp.linspace(0.0, 5.0, self.state),
-            "B": jax.random.normal(key_b, (in_dim, self.state)) / in_dim**0.5,
-            "C": jax.random.normal(key_c, (self.state, self.features)) / self.state**0.5,
-        }
-
-    def elements(self, params, u):
-        return jax.nn.sigmoid(params["logit"]), u @ params["B"]
-
-    def readout(self, params, x, u):
-        return x @ params["C"]
 
 
 def my_cell():
@@ -58,7 +38,7 @@ def my_cell():
 
 @pytest.mark.parametrize(
     ("mine", "made_by", "lines"),
-    [(LeakyAverages(8, 6), LeakyAverages, 25), (my_cell(), my_cell, 10)],
+    [(LeakyAverage(8, 6), LeakyAverage, 25), (my_cell(), my_cell, 10)],
     ids=["linear", "cell"],
 )
 def test_a_memory_of_ones_own_is_short_and_fulfils_the_contract(mine, made_by, lines):
