@@ -22,6 +22,7 @@ EPISODES, SEED = 2000, 20261122
 
 
 def moments(values):
+    """Mean and sample standard deviation."""
     values = np.asarray(values, float)
     return {"mean": float(values.mean()), "std": float(values.std(ddof=1))}
 
@@ -100,6 +101,7 @@ def mazes(cells):
 
 
 def main(path):
+    """Plays every environment of the original and writes its figures to `path`."""
     import popgym  # noqa: F401  (registers its environments)
 
     warnings.simplefilter("ignore")
