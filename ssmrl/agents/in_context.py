@@ -186,8 +186,17 @@ class InContext:
         ended in this rollout (NaN if none did), `episodes` their number, losses and the rest
         means over the update.
         """
-        key, key_rollout, key_learn = jax.random.split(state.key, 3)
-        actors, rollout, info = self._collect(state, key_rollout)
+        key, key_rollout = jax.random.split(state.key)
+        return self.learn(state._replace(key=key), *self._collect(state, key_rollout))
+
+    def learn(
+        self, state: State, actors: Actors, rollout: Transition, info: dict[str, Array]
+    ) -> tuple[State, dict[str, Scalar]]:
+        """The update from a rollout that began at `state.actors` and ended at `actors`.
+
+        info: episode_end, episode_return and episode_length, `(T, B)`. Metrics as `train_step`.
+        """
+        key, key_learn = jax.random.split(state.key)
         state, batch = self._estimate(state, rollout)
         params, optimizer, losses = self._learn(state, batch, key_learn)
         state = _strongly_typed(

@@ -6,7 +6,9 @@ Norm first and separate for every block; the block of resettable S5 (Lu et al. 2
 `full_glu` and the other names are those of the S5 code).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,8 +72,18 @@ class Block(Memory):
     def read(
         self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
     ) -> tuple[PyTree, TBH]:
+        return self._around(self.memory.read, constants, carry, u, reading)
+
+    def read_all(
+        self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
+    ) -> tuple[PyTree, TBH]:
+        return self._around(self.memory.read_all, constants, carry, u, reading)
+
+    def _around(
+        self, read: Any, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
+    ) -> tuple[PyTree, TBH]:
         u_in = layer_norm(u) if self.norm == "pre" else u
-        carry, y = self.memory.read(constants["memory"].constants, carry, u_in, reading)
+        carry, y = read(constants["memory"].constants, carry, u_in, reading)
         y = u + activate(self.activation, constants["gates"], y)
         return carry, layer_norm(y) if self.norm == "post" else y
 
@@ -116,12 +128,20 @@ class Stack(Combination):
     def read(
         self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
     ) -> tuple[PyTree, TBH]:
+        return self._through([m.read for m in self.members], constants, carry, u, reading)
+
+    def read_all(
+        self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
+    ) -> tuple[PyTree, TBH]:
+        return self._through([m.read_all for m in self.members], constants, carry, u, reading)
+
+    def _through(
+        self, reads: Sequence[Any], constants: PyTree, carry: PyTree, u: TBF, reading: Reading
+    ) -> tuple[PyTree, TBH]:
         starts = reading.start or (None,) * len(self.members)
         y, carries = _project(constants["project"], u), []
-        for member, c, h, start in zip(
-            self.members, constants["members"], carry, starts, strict=True
-        ):
-            h, y = member.read(c.constants, h, y, reading._replace(start=start))
+        for read, c, h, start in zip(reads, constants["members"], carry, starts, strict=True):
+            h, y = read(c.constants, h, y, reading._replace(start=start))
             carries.append(h)
         return tuple(carries), y
 

@@ -74,6 +74,22 @@ class Memory:
         """What a cell defines: `apply` for checked input and what `prepare` made of params."""
         raise NotImplementedError
 
+    def read_all(
+        self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
+    ) -> tuple[PyTree, TBH]:
+        """`read`, but with the carries after every step, `(T, *B, ...)`, in place of the last.
+
+        Step by step here; a cell whose recurrence gives all its states at once overrides it.
+        """
+        step = Reading(reading.reset, None, reading.dt)
+
+        def advance(h: PyTree, at: tuple[Array, Reading]) -> tuple[PyTree, tuple[PyTree, Array]]:
+            one = jax.tree.map(lambda x: x[None], at)
+            h, y = self.read(constants, h, one[0], one[1]._replace(start=reading.start))
+            return h, (h, y[0])
+
+        return jax.lax.scan(advance, carry, (u, step))[1]
+
     def apply(
         self,
         params: PyTree | Prepared,
@@ -108,6 +124,22 @@ class Memory:
             y = jax.eval_shape(lambda: self.read(constants, carry, one, Reading())[1])
             return carry, jnp.zeros((0, *y.shape[1:]), y.dtype)
         return self.read(constants, carry, u, Reading(reset, start, dt))
+
+    def trace(
+        self,
+        params: PyTree | Prepared,
+        carry: PyTree,
+        u: TBF,
+        reset: TB | None = None,
+        *,
+        start: PyTree | None = None,
+    ) -> tuple[PyTree, TBH]:
+        """`apply` that returns the carry after every step, each leaf `(T, *B, ...)`, T >= 1.
+
+        What imagination starts from, at any step of a sequence (Hafner et al. 2023).
+        """
+        self.check(carry, u, reset, None, time=1)
+        return self.read_all(self.constants(params), carry, u, Reading(reset, start))
 
     def step(
         self,
@@ -248,10 +280,16 @@ class LinearMemory(Memory):
         )
 
     def read(self, constants: PyTree, carry: Array, u: TBF, reading: Reading) -> tuple[Array, TBH]:
+        x, y = LinearMemory.read_all(self, constants, carry, u, reading)
+        return x[-1], y
+
+    def read_all(
+        self, constants: PyTree, carry: Array, u: TBF, reading: Reading
+    ) -> tuple[TBP, TBH]:
         dt = () if reading.dt is None else (reading.dt,)
         a, b = self.elements(constants, u, *dt)
         x = self.solve(a, b, carry, reading)
-        return x[-1], self.readout(constants, x, u)
+        return x, self.readout(constants, x, u)
 
 
 class CellMemory(Memory):
@@ -278,6 +316,16 @@ class CellMemory(Memory):
         return cell_scan(
             partial(self.update, constants), carry, self.inputs(constants, u), reading.reset, start
         )
+
+    def read_all(
+        self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
+    ) -> tuple[PyTree, TBH]:
+        def update(h: PyTree, inputs: PyTree) -> tuple[PyTree, tuple[PyTree, BH]]:
+            h, y = self.update(constants, h, inputs)
+            return h, (h, y)
+
+        start = start_carry(self, u.shape[1:-1], reading.start)
+        return cell_scan(update, carry, self.inputs(constants, u), reading.reset, start)[1]
 
 
 def cell_scan(update: Any, carry: PyTree, inputs: PyTree, reset: TB | None, start: PyTree) -> Any:
