@@ -130,11 +130,15 @@ def _take(x: Array, index: Array) -> Array:
     return jnp.take_along_axis(x, index, axis=0)
 
 
-def positions(shape: tuple[int, ...], first: B, reset: TB | None) -> TB:
-    """Steps since the last reset at each step, `(T, *B)` int32; `first` of them at step 0."""
+def positions(shape: tuple[int, ...], first: B, reset: TB | None, start: B | None = None) -> TB:
+    """Steps since the last reset at each step, `(T, *B)` int32.
+
+    `first` of them at step 0, and at a reset `start`, 0 if None.
+    """
     t = jnp.arange(shape[0], dtype=jnp.int32).reshape(-1, *(1,) * (len(shape) - 1))
     since = jnp.broadcast_to(t + first[None], shape)
     if reset is None:
         return since
     latest = jax.lax.cummax(jnp.where(reset, t, -1), axis=0)
-    return jnp.where(latest < 0, since, t - latest)
+    anew = t - latest if start is None else t - latest + start[None]
+    return jnp.where(latest < 0, since, anew)

@@ -106,6 +106,16 @@ def zoh(operator: Operator, delta: float) -> Operator:
     return Operator(step[:n, :n], step[:n, n])
 
 
+def check_blocks(n: int, blocks: int) -> None:
+    """Refuses a size that does not split into blocks of conjugate pairs.
+
+    Raises:
+        UsageError: see above.
+    """
+    if blocks < 1 or n < 2 or n % (2 * blocks):
+        raise UsageError(f"state={n} must be a multiple of 2 * blocks={2 * blocks}")
+
+
 @cache
 def windowed_steps(measure: str, n: int, window: int) -> Operator:
     """`zoh` of an operator of `WINDOWS` whose window is `window` steps long."""
@@ -143,12 +153,8 @@ def diagonalised(n: int, blocks: int = 1) -> tuple[np.ndarray, np.ndarray]:
         lam: `(n // 2,)` complex128, real part -1/2, most negative imaginary part first in
             each block.
         v: `(n, n // 2)` complex128, block diagonal; the columns are orthonormal.
-
-    Raises:
-        UsageError: n does not split into blocks of an even size.
     """
-    if blocks < 1 or n % (2 * blocks):
-        raise UsageError(f"state={n} must be a multiple of 2 * blocks={2 * blocks}")
+    check_blocks(n, blocks)
     size = n // blocks
     normal = legs_normal(size)
     imaginary, vectors = np.linalg.eigh(-1j * normal)

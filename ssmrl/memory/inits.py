@@ -50,8 +50,7 @@ def modes(name: str, n: int, key: Key, blocks: int = 1) -> Modes:
     """
     if name not in INITS:
         raise unknown("init of eigenvalues", name, INITS)
-    if blocks < 1 or n < 2 or n % (2 * blocks):
-        raise UsageError(f"state={n} must be a multiple of 2 * blocks={2 * blocks}")
+    hippo.check_blocks(n, blocks)
     parts = [INITS[name](n // blocks, k) for k in jax.random.split(key, blocks)]
     return parts[0] if blocks == 1 else _side_by_side(parts)
 

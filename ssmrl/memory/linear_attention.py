@@ -3,15 +3,15 @@
     S[t] = a[t] S[t-1] + k[t] v[t]^T        o[t] = q[t] S[t]
 
 Evaluated chunk by chunk, as matrix products (Yang et al. 2024, "Gated linear attention
-transformers with hardware-efficient training", section 4; the chunked dual of Mamba-2, Dao and
-Gu 2024, section 6). Within a chunk output i is a sum over steps j <= i of the same episode,
-weighted by `q_i k_j` and the decay between them; what came before enters through the state at
-the chunk's start. Those states obey an affine recurrence over chunks. No `(T, B, K, V)` array
-is ever held, one state per chunk is.
+transformers with hardware-efficient training"; the chunked dual of Mamba-2, Dao and Gu 2024).
+Within a chunk output i is a sum over steps j <= i of the same episode, weighted by `q_i k_j` and
+the decay between them; what came before enters through the state at the chunk's start. Those
+states obey an affine recurrence over chunks. No `(T, B, K, V)` array is ever held, one state per
+chunk is.
 
 With `beta` a write is a step of the delta rule, which takes what the key already stores off the
 value first; within a chunk that is a triangular system (the WY form of Yang et al. 2024,
-"Parallelizing linear transformers with the delta rule over sequence length", section 3).
+"Parallelizing linear transformers with the delta rule over sequence length").
 """
 
 from typing import Any, NamedTuple
@@ -92,13 +92,8 @@ def linear_attention(
     """
     own = log_a is not None and log_a.ndim == q.ndim
     _check(q, k, own, (phase, beta, bonus), chunk)
-    time, batch, heads, width = len(q), q.shape[1:-2], *q.shape[-2:]
-
-    log_a = jnp.zeros(q.shape[:-1]) if log_a is None else log_a
-    log_a = jnp.maximum(log_a, FASTEST) if own else jnp.maximum(log_a, FASTEST_SHARED)[..., None]
-    steps = Steps(q, k, v, log_a, None if beta is None else beta[..., None], phase)
-    steps = jax.tree.map(lambda x: x.reshape(time, -1, *x.shape[-2:]), steps)
-    shape = (*batch, heads, width, v.shape[-1])
+    time, shape = len(q), (*q.shape[1:], v.shape[-1])
+    steps = _steps(q, k, v, log_a, beta, phase)
     dtype = jnp.float32 if phase is None else jnp.complex64
     h = (jnp.zeros(shape, dtype) if state is None else state).reshape(-1, *shape[-3:])
     begin = None if start is None else jnp.broadcast_to(start.astype(dtype), h.shape)
@@ -123,6 +118,17 @@ def _check(q: Array, k: Array, own: bool, kinds: tuple[Array | None, ...], chunk
         raise UsageError("linear_attention takes one of phase, beta and bonus, got several")
     if kinds[0] is None and (jnp.iscomplexobj(q) or jnp.iscomplexobj(k)):
         raise UsageError("complex q or k need a phase: pass zeros if there is none")
+
+
+def _steps(
+    q: Array, k: Array, v: Array, log_a: Array | None, beta: Array | None, phase: Array | None
+) -> Steps:
+    """`(T, B, heads, width)` each, decays within their range."""
+    log_a = jnp.zeros(q.shape[:-1]) if log_a is None else log_a
+    own = log_a.ndim == q.ndim
+    log_a = jnp.maximum(log_a, FASTEST) if own else jnp.maximum(log_a, FASTEST_SHARED)[..., None]
+    steps = Steps(q, k, v, log_a, None if beta is None else beta[..., None], phase)
+    return jax.tree.map(lambda x: x.reshape(len(q), -1, *x.shape[-2:]), steps)
 
 
 def _one_step(

@@ -5,7 +5,7 @@
 `CellMemory` for any recurrent cell from `init_carry`, `inputs` and `update`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from ssmrl.errors import UsageError
 from ssmrl.memory.scan import affine_scan
 from ssmrl.shapes import BF, BH, BP, TB, TBF, TBH, TBP, Array, B, Key, PyTree
+
+CHUNK = 64  # steps whose states are held at once; no fewer, or accelerators would loop over them
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["constants"], meta_fields=[])
@@ -313,9 +315,12 @@ class CellMemory(Memory):
         self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
     ) -> tuple[PyTree, TBH]:
         start = start_carry(self, u.shape[1:-1], reading.start)
-        return cell_scan(
-            partial(self.update, constants), carry, self.inputs(constants, u), reading.reset, start
-        )
+        update = partial(self.update, constants)
+
+        def chunk(carry: PyTree, u: TBF, reading: Reading) -> tuple[PyTree, TBH]:
+            return cell_scan(update, carry, self.inputs(constants, u), reading.reset, start)
+
+        return in_chunks(chunk, carry, u, reading)
 
     def read_all(
         self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
@@ -326,6 +331,31 @@ class CellMemory(Memory):
 
         start = start_carry(self, u.shape[1:-1], reading.start)
         return cell_scan(update, carry, self.inputs(constants, u), reading.reset, start)[1]
+
+
+def in_chunks(
+    read: Callable[[PyTree, TBF, Reading], tuple[PyTree, TBH]],
+    carry: PyTree,
+    u: TBF,
+    reading: Reading,
+) -> tuple[PyTree, TBH]:
+    """`read(carry, u, reading)`, `CHUNK` steps at a time; the gradient reads each chunk again."""
+    chunks, rest = divmod(u.shape[0], CHUNK)
+    if chunks + bool(rest) < 2:
+        return read(carry, u, reading)
+    series = (u, reading.reset, reading.dt)
+
+    def chunk(carry: PyTree, inputs: tuple[TBF, TB | None, TB | None]) -> tuple[PyTree, TBH]:
+        u, reset, dt = inputs
+        return read(carry, u, Reading(reset, reading.start, dt))
+
+    whole = jax.tree.map(lambda x: x[: chunks * CHUNK].reshape(chunks, CHUNK, *x.shape[1:]), series)
+    carry, y = jax.lax.scan(jax.checkpoint(chunk, prevent_cse=False), carry, whole)
+    y = y.reshape(-1, *y.shape[2:])
+    if not rest:
+        return carry, y
+    carry, last = chunk(carry, jax.tree.map(lambda x: x[chunks * CHUNK :], series))
+    return carry, jnp.concatenate([y, last])
 
 
 def cell_scan(update: Any, carry: PyTree, inputs: PyTree, reset: TB | None, start: PyTree) -> Any:

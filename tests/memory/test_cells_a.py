@@ -7,7 +7,7 @@ import pytest
 
 from ssmrl.errors import UsageError
 from ssmrl.memory import S5, LinearMemory, hippo
-from ssmrl.memory.cells.diagonal import CHUNK, discretised
+from ssmrl.memory.cells.diagonal import discretised
 from ssmrl.memory.cells.ema import EMA
 from ssmrl.memory.cells.gss import GSS
 from ssmrl.memory.cells.hippo import HippoFouT, HippoLegS, HippoLegT
@@ -18,7 +18,7 @@ from ssmrl.memory.cells.lssl import LSSL
 from ssmrl.memory.cells.s4 import S4
 from ssmrl.memory.cells.s4d import DSS, S4D
 from ssmrl.memory.inits import legs
-from ssmrl.memory.spec import Reading
+from ssmrl.memory.spec import CHUNK, Reading
 from ssmrl.memory.tools import kernel
 from tests.envs.probes import run_once
 

@@ -21,6 +21,7 @@ from ssmrl.memory.cells.hybrids import BlockState, HiSS, SeqBoat, Spade
 from ssmrl.memory.cells.lstm import LSTM
 from ssmrl.memory.cells.rwkv4 import RWKV4, average
 from ssmrl.memory.semigroup import flagged, semigroup_scan
+from ssmrl.memory.spec import CHUNK
 from tests.memory.test_contract import jit
 
 
@@ -167,6 +168,30 @@ def test_lstm_and_elman_are_their_formulas():
     for t in range(6):
         h = np.tanh(u[t] @ params["input"]["kernel"] + h @ params["R"])
         np.testing.assert_allclose(got[t], h, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mem", [memory.GRU(4), Kalman(4)], ids=lambda mem: type(mem).__name__)
+def test_over_several_chunks_values_and_gradients_are_those_of_stepping(mem):
+    u, reset = sequence(1, 2 * CHUNK + 5, 2, 3, resets=0.02)
+    params = jit(mem.init, static_argnums=1)(jax.random.key(0), 3)
+    carry = jax.tree.map(lambda x: x + 1, mem.init_carry((2,)))
+
+    def stepped(params):
+        ready = mem.prepare(params)
+        return jax.lax.scan(lambda h, at: mem.step(ready, h, *at), carry, (u, reset))
+
+    def loss(read):
+        def of(params):
+            end, y = read(params)
+            return jnp.sum(jnp.sin(y)), (end, y)
+
+        return jax.value_and_grad(of, has_aux=True)
+
+    @jit
+    def both(params):
+        return loss(lambda p: mem.apply(p, carry, u, reset))(params), loss(stepped)(params)
+
+    close(*both(params), 1e-3)
 
 
 def test_a_trace_of_ffm_decays_and_turns_at_its_own_rates():
@@ -329,6 +354,14 @@ def test_a_kalman_memory_is_the_exact_filter():
             mean, p = mean + gain @ (u[t, b] - o @ mean), p - gain @ o @ p
             np.testing.assert_allclose(got[t, b], [*mean, *np.diag(p)], rtol=2e-3, atol=2e-4)
             mean, p = f @ mean, f @ p @ f.T + q
+
+
+def test_the_covariance_of_a_kalman_memory_settles():
+    u, _ = sequence(6, 60, 1, 3)
+    for longest in (1, 20):
+        short, long = Kalman(4, longest=longest), Kalman(4, longest=60)
+        error = np.abs(read(short, u)[1] - read(long, u)[1]).max()
+        assert (error < 0.01) == (longest == 20)
 
 
 def test_models_that_are_none_are_refused():

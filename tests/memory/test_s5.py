@@ -8,7 +8,9 @@ import scipy.signal
 from ssmrl import memory
 from ssmrl.errors import UsageError
 from ssmrl.memory import discretize, hippo
+from ssmrl.memory.backends import BACKENDS
 from ssmrl.memory.cells.s5 import LARGEST_REAL_PART, S5
+from tests.memory.test_contract import jit
 
 
 def test_legs_has_the_negative_integers_for_eigenvalues():
@@ -130,11 +132,14 @@ def test_step_lengths_lie_in_their_range():
 def test_every_backend_gives_the_same_layer():
     u = jax.random.normal(jax.random.key(1), (130, 2, 4))
     reset = jax.random.bernoulli(jax.random.key(2), 0.1, (130, 2))
-    outputs = []
-    for scan in ("sequential", "associative", "chunked", "auto"):
-        cell = S5(features=4, state=8, scan=scan)
-        params = cell.init(jax.random.key(0), 4)
-        outputs.append(jax.jit(cell.apply)(params, cell.init_carry((2,)), u, reset)[1])
+    params = jit(lambda: S5(features=4, state=8).init(jax.random.key(0), 4))()
+
+    @jit
+    def read(params):
+        cells = [S5(features=4, state=8, scan=scan) for scan in BACKENDS]
+        return [cell.apply(params, cell.init_carry((2,)), u, reset)[1] for cell in cells]
+
+    outputs = read(params)
     for y in outputs[1:]:
         np.testing.assert_allclose(y, outputs[0], rtol=1e-4, atol=1e-5)
 

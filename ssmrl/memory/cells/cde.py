@@ -19,10 +19,10 @@ LARGEST_STATE = 64
 class LinearCDE(CellMemory):
     """`x[t] = (I + sum_i A_i w_i[t]) x[t-1] + B w[t]`, `w = (1, W u)`, `y = C x + bias`.
 
-    w is the increment of the path that drives the equation (section 3); with one-hot inputs,
-    I + sum_i A_i w_i is any matrix for any symbol (the IDS4 of Merrill et al. 2024), so one
-    layer tracks any finite group. Dense, N^2 (channels + 1) per step: a reference, for small
-    states. The carry is `(*B, N)` float32.
+    w is the increment of the path that drives the equation; with one-hot inputs, I + sum_i A_i w_i
+    is any matrix for any symbol (the IDS4 of Merrill et al. 2024), so one layer tracks any finite
+    group. Dense, N^2 (channels + 1) per step: a reference, for small states. The carry is
+    `(*B, N)` float32.
 
     Attributes:
         features: H, width of the output.

@@ -19,7 +19,7 @@ LARGEST_REAL_PART = -1e-4  # as in S5: eigenvalues stay in the left half plane
 @dataclass(frozen=True)
 class ConvS5(LinearMemory):
     """`x[t] = lam_bar x[t-1] + B_bar * u[t]`, `y[t] = 2 Re(C * x[t]) + D u[t]`, where `*`
-    convolves images, zeros around them, and lam_bar and D scale channels (section 3.2).
+    convolves images, zeros around them, and lam_bar and D scale channels.
 
     Input and output are images `(height, width, channels)`, flattened to `features` in this
     order. For an image of one pixel this is S5. The carry is `(*B, height, width, state // 2)`

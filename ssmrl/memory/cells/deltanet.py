@@ -15,9 +15,9 @@ from ssmrl.shapes import TBF, Array, Key, PyTree
 class DeltaNet(OuterMemory):
     """`S[t] = S[t-1] + beta k (v - k S[t-1])^T`, `|k| = 1`, beta in (0, 1).
 
-    DeltaNet (Schlag et al. 2021, section 4.2; Yang et al. 2024, sections 2.2 and 3.3): q, k and
-    v pass a short convolution and SiLU, q and k are normalised. The carry is the pair of the
-    last 3 of their inputs `(*B, 3, 3 H)` and S `(*B, heads, K, V)`.
+    DeltaNet (Schlag et al. 2021; Yang et al. 2024): q, k and v pass a short convolution and SiLU,
+    q and k are normalised. The carry is the pair of the last 3 of their inputs `(*B, 3, 3 H)` and
+    S `(*B, heads, K, V)`.
 
     Attributes:
         features: H, width of input and output; a multiple of `2 * heads`.
@@ -51,7 +51,7 @@ class DeltaNet(OuterMemory):
 class GatedDeltaNet(DeltaNet):
     """`S[t] = a S[t-1] + beta k (v - k a S[t-1])^T`, a in (0, 1) read off the input.
 
-    Gated DeltaNet (Yang et al. 2025, section 3.1): one decay per head, that of Mamba-2,
+    Gated DeltaNet (Yang et al. 2025): one decay per head, that of Mamba-2,
     `a = exp(-exp(log_rate) softplus(W u + step))`. Otherwise as `DeltaNet`.
 
     Attributes:

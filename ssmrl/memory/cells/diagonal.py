@@ -1,6 +1,5 @@
 """What diagonal memories in continuous time share: options, eigenvalues, step lengths, chunks."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,10 +11,8 @@ from ssmrl.memory import discretize
 from ssmrl.memory.backends import BACKENDS
 from ssmrl.memory.inits import INITS
 from ssmrl.memory.reparam import RATES
-from ssmrl.memory.spec import LinearMemory, Memory, Reading
+from ssmrl.memory.spec import LinearMemory, Memory, Reading, in_chunks
 from ssmrl.shapes import TB, TBF, TBH, TBP, Array, PyTree
-
-CHUNK = 64  # steps whose states are held at once; no fewer, or accelerators would loop over them
 
 
 def check_options(cell: Any) -> None:
@@ -102,28 +99,3 @@ class Chunked(LinearMemory):
 
     def read(self, constants: PyTree, carry: Array, u: TBF, reading: Reading) -> tuple[Array, TBH]:
         return in_chunks(partial(super().read, constants), carry, u, reading)
-
-
-def in_chunks(
-    read: Callable[[PyTree, TBF, Reading], tuple[PyTree, TBH]],
-    carry: PyTree,
-    u: TBF,
-    reading: Reading,
-) -> tuple[PyTree, TBH]:
-    """`read(carry, u, reading)`, `CHUNK` steps at a time; the gradient reads each chunk again."""
-    chunks, rest = divmod(u.shape[0], CHUNK)
-    if chunks + bool(rest) < 2:
-        return read(carry, u, reading)
-    series = (u, reading.reset, reading.dt)
-
-    def chunk(carry: PyTree, inputs: tuple[TBF, TB | None, TB | None]) -> tuple[PyTree, TBH]:
-        u, reset, dt = inputs
-        return read(carry, u, Reading(reset, reading.start, dt))
-
-    whole = jax.tree.map(lambda x: x[: chunks * CHUNK].reshape(chunks, CHUNK, *x.shape[1:]), series)
-    carry, y = jax.lax.scan(jax.checkpoint(chunk, prevent_cse=False), carry, whole)
-    y = y.reshape(-1, *y.shape[2:])
-    if not rest:
-        return carry, y
-    carry, last = chunk(carry, jax.tree.map(lambda x: x[chunks * CHUNK :], series))
-    return carry, jnp.concatenate([y, last])

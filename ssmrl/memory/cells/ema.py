@@ -18,9 +18,9 @@ from ssmrl.shapes import TBF, TBH, TBP, Array, Key, PyTree
 class EMA(Chunked):
     """`x[t] = (1 - p a) x[t-1] + p beta u[t]`, `y[t] = gamma . x[t] / sqrt(N) + omega u[t]`.
 
-    "Mega: Moving Average Equipped Gated Attention" (Ma et al. 2023, section 3.1), with
-    `p = sigmoid(delta)` and `a = sigmoid(alpha)`: a real diagonal memory of two matrices, the
-    cheapest here. The carry is `(*B, features, state)` float32.
+    "Mega: Moving Average Equipped Gated Attention" (Ma et al. 2023), with `p = sigmoid(delta)` and
+    `a = sigmoid(alpha)`: a real diagonal memory of two matrices, the cheapest here. The carry is
+    `(*B, features, state)` float32.
 
     Attributes:
         features: H, width of input and output.

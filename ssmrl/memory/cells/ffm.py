@@ -17,8 +17,8 @@ from ssmrl.shapes import TBF, TBH, TBP, Array, Key, PyTree
 class FFM(LinearMemory):
     """`S[t] = exp(-|alpha| + i omega) S[t-1] + x[t] 1^T`, `x = W u * sigmoid(V u)`.
 
-    S is a grid of `state` traces, which share a decay, by `contexts` frequencies (section 3).
-    The readout mixes all of it, normalises it and gates it against a linear skip,
+    S is a grid of `state` traces, which share a decay, by `contexts` frequencies. The readout
+    mixes all of it, normalises it and gates it against a linear skip,
     `y = LN(mix(Re S, Im S)) g + W_s u (1 - g)`. The carry is `(*B, state, contexts)` complex64.
 
     Attributes:

@@ -6,16 +6,27 @@ difference from the prior, so that zeros are the prior, whatever the parameters 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import solve_triangular
 
 from ssmrl.errors import UsageError
 from ssmrl.memory.dense import along_last, matmul
-from ssmrl.memory.spec import CellMemory, Prepared
-from ssmrl.shapes import BF, BH, TBF, Array, Key, PyTree
+from ssmrl.memory.hierarchy import positions
+from ssmrl.memory.spec import (
+    CellMemory,
+    Memory,
+    Prepared,
+    Reading,
+    cell_scan,
+    in_chunks,
+    start_carry,
+)
+from ssmrl.shapes import BF, BH, TBF, TBH, Array, Key, PyTree
 
 SMALLEST = 1e-30  # probabilities below count as this, so that logarithms stay finite
 
@@ -100,31 +111,35 @@ class HMM(CellMemory):
 
 
 @dataclass(frozen=True)
-class Kalman(CellMemory):
+class Kalman(Memory):
     """Filter of a linear system with Gaussian noise (Kalman 1960): the exact belief.
 
     `z' = F z + w`, `o = O z + v`, w ~ N(0, Q), v ~ N(0, R); the input is the observation o.
     The output is the mean of z given all observations so far, and the variance of each entry.
-    The carry is `{"mean", "factor"}` of the prediction of the next z: `(*B, n)`, and `(*B, n,
-    n)` with `factor factor^T` its covariance, both less those of the prior, float32.
+    Covariances depend on the number of observations alone, so `prepare` makes them once for all
+    sequences. The carry is `{"mean", "count"}`: the prediction of the next z, less the mean of
+    the prior, `(*B, n)` float32, and the observations read in this episode, `(*B,)` int32.
 
     Attributes:
         features: H, twice the number n of hidden variables, and width of the output.
+        longest: observations after which the covariance counts as settled and stays. It
+            settles fast unless z is seen poorly and forgotten slowly.
 
     Raises:
-        UsageError: `features` is odd.
+        UsageError: `features` is odd, or `longest` below 1.
     """
 
     features: int = 64
+    longest: int = 128
 
     ssm_params: ClassVar[tuple[str, ...]] = ("F", "noise", "prior_mean", "prior_factor")
-    capabilities: ClassVar[frozenset[str]] = frozenset()
+    capabilities: ClassVar[frozenset[str]] = frozenset({"counter"})
 
     def __post_init__(self) -> None:
-        if self.features < 2 or self.features % 2:
+        if self.features < 2 or self.features % 2 or self.longest < 1:
             raise UsageError(
-                f"a Kalman filter puts out means and variances: features must be even, got "
-                f"{self.features}"
+                "a Kalman filter puts out means and variances: features must be even, and longest "
+                f"at least 1; got features={self.features}, longest={self.longest}"
             )
 
     @property
@@ -162,49 +177,61 @@ class Kalman(CellMemory):
 
     def init_carry(self, batch_shape: tuple[int, ...] = ()) -> dict[str, Array]:
         n = self.features // 2
-        return {"mean": jnp.zeros((*batch_shape, n)), "factor": jnp.zeros((*batch_shape, n, n))}
+        return {"mean": jnp.zeros((*batch_shape, n)), "count": jnp.zeros(batch_shape, jnp.int32)}
 
     def prepare(self, params: PyTree) -> Prepared:
         """An observation o tells of z by `seen = O^T R^-1 o`, as precisely as `O^T R^-1 O`:
         matrices as large as the state, however wide the observation is."""
         root, o = params["seen_noise"], params["O"]
-        whitened = jax.scipy.linalg.solve_triangular(root, o, lower=True)
-        seen = jax.scipy.linalg.solve_triangular(root, whitened, lower=True, trans="T")
+        whitened = solve_triangular(root, o, lower=True)
+        precision = whitened.T @ whitened
         return Prepared(
             {
                 "F": params["F"],
-                "noise": params["noise"] @ params["noise"].T,
-                "seen": seen,  # (in_dim, n)
-                "precision": whitened.T @ whitened,
+                "seen": solve_triangular(root, whitened, lower=True, trans="T"),  # (in_dim, n)
+                "precision": precision,
                 "mean": params["prior_mean"],
-                "factor": params["prior_factor"],
+                "covariance": self.covariances(params, precision),
             }
         )
 
-    def inputs(self, params: PyTree, u: TBF) -> TBF:
-        return matmul(u, params["seen"])
+    def covariances(self, params: PyTree, precision: Array) -> Array:
+        """Those of z after 1, ..., `longest` observations, `(longest, n, n)`.
 
-    def update(
-        self, params: PyTree, carry: dict[str, Array], inputs: BF
-    ) -> tuple[dict[str, Array], BH]:
-        prior = along_last(params["mean"], inputs)
-        prior_factor = params["factor"].reshape((1,) * (inputs.ndim - 1) + params["F"].shape)
-        mean, factor = carry["mean"] + prior, carry["factor"] + prior_factor
-        # Covariance (P^-1 + precision)^-1 for P = L L^T: L (I + L^T precision L)^-1 L^T
-        across = jnp.swapaxes(factor, -1, -2)
-        identity = jnp.eye(factor.shape[-1]).reshape(prior_factor.shape)
-        inner = matmul(across, params["precision"]) @ factor + identity
-        half = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(inner), across, lower=True)
-        surprise = inputs - mean @ params["precision"]
-        mean = mean + jnp.einsum(
-            "...ki,...k->...i", half, jnp.einsum("...ki,...i->...k", half, surprise)
-        )
-        variance = jnp.sum(half * half, axis=-2)
-        moved = matmul(half, params["F"].T)
-        noise = params["noise"].reshape(prior_factor.shape)
-        ahead = jnp.swapaxes(moved, -1, -2) @ moved + noise
-        after = {
-            "mean": mean @ params["F"].T - prior,
-            "factor": jnp.linalg.cholesky(ahead) - prior_factor,
-        }
-        return after, jnp.concatenate([mean, variance], axis=-1)
+        `(P^-1 + precision)^-1 = L (I + L^T precision L)^-1 L^T` for a prediction `P = L L^T`.
+        """
+        noise = params["noise"] @ params["noise"].T
+
+        def observe(factor: Array, _: None) -> tuple[Array, Array]:
+            inner = jnp.eye(len(noise)) + factor.T @ precision @ factor
+            half = solve_triangular(jnp.linalg.cholesky(inner), factor.T, lower=True)
+            moved = half @ params["F"].T
+            return jnp.linalg.cholesky(moved.T @ moved + noise), half.T @ half
+
+        return jax.lax.scan(observe, params["prior_factor"], length=self.longest)[1]
+
+    def read(
+        self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
+    ) -> tuple[PyTree, TBH]:
+        start = start_carry(self, u.shape[1:-1], reading.start)
+
+        def chunk(carry: PyTree, u: TBF, reading: Reading) -> tuple[PyTree, TBH]:
+            count = positions(u.shape[:-1], carry["count"], reading.reset, start["count"])
+            covariance = constants["covariance"][jnp.minimum(count, self.longest - 1)]
+            inputs = (matmul(u, constants["seen"]), covariance)
+            update = partial(self.update, constants)
+            ahead, mean = cell_scan(update, carry["mean"], inputs, reading.reset, start["mean"])
+            variance = jnp.diagonal(covariance, axis1=-2, axis2=-1)
+            y = jnp.concatenate([mean, variance], axis=-1)
+            return {"mean": ahead, "count": count[-1] + 1}, y
+
+        return in_chunks(chunk, carry, u, reading)
+
+    def update(self, constants: PyTree, ahead: BF, inputs: tuple[BF, Array]) -> tuple[BF, BF]:
+        """One step: the next prediction, less the mean of the prior, and the present mean."""
+        seen, covariance = inputs
+        prior = along_last(constants["mean"], ahead)
+        mean = ahead + prior
+        surprise = seen - mean @ constants["precision"]
+        mean = mean + jnp.einsum("...ij,...j->...i", covariance, surprise)
+        return mean @ constants["F"].T - prior, mean

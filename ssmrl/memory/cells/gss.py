@@ -17,10 +17,9 @@ from ssmrl.shapes import BP, TBF, TBH, Array, Key, PyTree
 class GSS(Memory):
     """`y[t] = W_4 (W_3 dss(gelu(W_2 u))[t] * gelu(W_1 u[t]))`.
 
-    "Long Range Language Modeling via Gated State Spaces" (Mehta et al. 2023, section 3.2):
-    DSS in a quarter of the width, the product in four times the width. Step lengths are 1 and
-    not trained, and there is no B. The carry is that of `DSS`, `(*B, features // 4,
-    state // 2)` complex64.
+    "Long Range Language Modeling via Gated State Spaces" (Mehta et al. 2023): DSS in a quarter of
+    the width, the product in four times the width. Step lengths are 1 and not trained, and there
+    is no B. The carry is that of `DSS`, `(*B, features // 4, state // 2)` complex64.
 
     Attributes:
         features: H, width of the output; a multiple of 4.

@@ -17,7 +17,7 @@ from ssmrl.shapes import TBF, TBH, Array, Key, PyTree
 
 @dataclass(frozen=True)
 class SMR(Memory):
-    """`y = S5(u * conv(u))`: the gate of Qi et al. 2024 (SMR, section 3) in front of S5.
+    """`y = S5(u * conv(u))`: the gate of Qi et al. 2024 (SMR) in front of S5.
 
     The convolution is causal, each channel with a kernel of its own. A subclass may put another
     memory behind it (`inner`) and convolve and multiply other things (`around`). The carry is
@@ -87,8 +87,8 @@ class SMR(Memory):
 class H3(SMR):
     """`y = q * S4D(conv(k) * v)` with q, k, v affine maps of u: recall of what followed a token.
 
-    H3 (Fu et al. 2023, section 3.2): the shift memory of the paper, a learned kernel over the
-    last inputs, is the convolution here. W_o is left to the block. Carry as `SMR`.
+    H3 (Fu et al. 2023): the shift memory of the paper, a learned kernel over the last inputs, is
+    the convolution here. W_o is left to the block. Carry as `SMR`.
 
     Attributes:
         features: H, width of input and output.

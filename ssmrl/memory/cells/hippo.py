@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from ssmrl.errors import UsageError
 from ssmrl.memory import hippo
-from ssmrl.memory.cells.diagonal import Chunked, check_width, in_chunks
+from ssmrl.memory.cells.diagonal import Chunked, check_width
 from ssmrl.memory.dense import along_last, dense, dense_init, matmul
 from ssmrl.memory.matrix_scan import matrix_scan
-from ssmrl.memory.spec import Memory, Prepared, Reading, cell_scan, start_carry
+from ssmrl.memory.spec import Memory, Prepared, Reading, cell_scan, in_chunks, start_carry
 from ssmrl.shapes import BP, TBF, TBH, TBP, Array, Key, PyTree
 
 
@@ -73,14 +73,14 @@ class HippoWindow(Chunked):
 
 @dataclass(frozen=True)
 class HippoLegT(HippoWindow):
-    """HiPPO-LegT (theorem 1): Legendre coefficients; see `HippoWindow`."""
+    """HiPPO-LegT: Legendre coefficients; see `HippoWindow`."""
 
     measure: ClassVar[str] = "legt"
 
 
 @dataclass(frozen=True)
 class HippoFouT(HippoWindow):
-    """HiPPO-FouT (Gu et al. 2023, section 3.2): Fourier coefficients; see `HippoWindow`."""
+    """HiPPO-FouT (Gu et al. 2023): Fourier coefficients; see `HippoWindow`."""
 
     measure: ClassVar[str] = "fout"
 
@@ -89,10 +89,9 @@ class HippoFouT(HippoWindow):
 class HippoLegS(Memory):
     """`x[t] = A_t x[t-1] + B_t (E u[t])`, `y[t] = W x[t] + D u[t]`, t counted within the episode.
 
-    HiPPO-LegS (Gu et al. 2020, theorem 2 and section 3): Legendre coefficients of the whole
-    episode, which needs no time scale to be chosen. `A_t` are exact steps of `A / t`. The carry
-    is the coefficients `(*B, channels, state)` float32 and the number of inputs read `(*B,)`
-    int32.
+    HiPPO-LegS (Gu et al. 2020): Legendre coefficients of the whole episode, which needs no time
+    scale to be chosen. `A_t` are exact steps of `A / t`. The carry is the coefficients
+    `(*B, channels, state)` float32 and the number of inputs read `(*B,)` int32.
 
     Attributes:
         features: H, width of input and output.

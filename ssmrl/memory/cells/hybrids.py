@@ -68,7 +68,7 @@ class HiSS(Mixed):
 @dataclass(frozen=True)
 class Spade(Mixed):
     """S5 beside attention to the last inputs: `y = W [LN(attention(u)), LN(ssm(u))] + bias`
-    (SPADE, Zuo et al. 2022, section 3; there the layers above have attention alone).
+    (SPADE, Zuo et al. 2022; there the layers above have attention alone).
 
     Attributes:
         features: H, width of input and output; a multiple of `heads`.

@@ -16,9 +16,9 @@ from ssmrl.shapes import TBF, TBH, Array, Key, PyTree
 class LinearAttention(OuterMemory):
     """`S += phi(k) v^T`, `z += phi(k)`, `o = phi(q) S / (phi(q) z)`, `phi = 1 + elu`; `y = o`.
 
-    The fast weight programmer without forgetting (Katharopoulos et al. 2020, section 3.2;
-    Schlag et al. 2021, section 3). z is held as the last column of S. Nothing ever fades: in
-    long episodes each step counts less and less.
+    The fast weight programmer without forgetting (Katharopoulos et al. 2020; Schlag et al. 2021).
+    z is held as the last column of S. Nothing ever fades: in long episodes each step counts less
+    and less.
 
     Attributes:
         features: H, width of input and output; a multiple of `2 * heads`.
@@ -59,8 +59,8 @@ class LinearAttention(OuterMemory):
 class GLA(OuterMemory):
     """Every key decays at its own rate, `a = sigmoid(W_2 W_1 u + b)^(1/16)`.
 
-    Gated linear attention (Yang et al. 2024, section 4.1 and 4.4: rank 16 of W_2 W_1, norm and
-    gate of the output). At initialisation half-lives run from 4 to 1000 steps.
+    Gated linear attention (Yang et al. 2024: rank 16 of W_2 W_1, norm and gate of the output). At
+    initialisation half-lives run from 4 to 1000 steps.
 
     Attributes:
         features: H, width of input and output; a multiple of `2 * heads`.
@@ -96,9 +96,9 @@ class GLA(OuterMemory):
 class RetNet(OuterMemory):
     """Constant decay of each head, and keys that turn: `a = gamma_h exp(i theta_k)`.
 
-    RetNet (Sun et al. 2023, section 2.1 and 2.2), `gamma_h = 1 - 2^(-5 - h)`. Keys and queries
-    are H / heads / 2 complex numbers; their rotation is part of the decay, so that no position
-    needs to be known. The carry is complex64.
+    RetNet (Sun et al. 2023), `gamma_h = 1 - 2^(-5 - h)`. Keys and queries are H / heads / 2
+    complex numbers; their rotation is part of the decay, so that no position needs to be known.
+    The carry is complex64.
 
     Attributes:
         features: H, width of input and output; a multiple of `2 * heads`.
@@ -132,9 +132,9 @@ class RetNet(OuterMemory):
 class GateLoop(OuterMemory):
     """Decay and rotation of every key read off the input: `a = sigmoid(alpha) exp(i beta)`.
 
-    GateLoop (Katsch 2023, section 3), alpha and beta affine maps of u. Rotation by half a turn
-    where the input says so makes parity expressible. The carry is complex64. Half-lives run
-    from 4 to 1000 steps at initialisation (our choice: with zero biases all fades in a step).
+    GateLoop (Katsch 2023), alpha and beta affine maps of u. Rotation by half a turn where the
+    input says so makes parity expressible. The carry is complex64. Half-lives run from 4 to 1000
+    steps at initialisation (our choice: with zero biases all fades in a step).
 
     Attributes:
         features: H, width of input and output; a multiple of `2 * heads`.

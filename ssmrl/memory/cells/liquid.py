@@ -15,10 +15,10 @@ from ssmrl.shapes import TBF, TBP, Array, PyTree
 class Liquid(S4D):
     """`x[t] = clip(lam_bar + B_bar u[t]) x[t-1] + B_bar u[t]`, `y[t] = 2 Re(C x[t]) + D u[t]`.
 
-    "Liquid Structural State-Space Models" (Hasani et al. 2023, section 3.1, whose liquid
-    kernels expand the product in powers of u); diagonal, so that no expansion is needed.
-    `clip` scales to a magnitude of at most 1: large inputs would make the memory explode.
-    The fields are those of `S4D`; so is the memory while the input is zero.
+    "Liquid Structural State-Space Models" (Hasani et al. 2023, whose liquid kernels expand the
+    product in powers of u); diagonal, so that no expansion is needed. `clip` scales to a magnitude
+    of at most 1: large inputs would make the memory explode. The fields are those of `S4D`; so is
+    the memory while the input is zero.
     """
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"selective"})

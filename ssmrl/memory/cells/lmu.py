@@ -16,10 +16,10 @@ from ssmrl.shapes import BF, BH, BP, TBF, Key, PyTree
 class LMU(CellMemory):
     """`m' = A_bar m + B_bar (e_x u + e_h h + e_m m)`, `h' = tanh(W_x u + W_h h + W_m m')`.
 
-    "Legendre Memory Units" (Voelker et al. 2019, equations 1 and 6 to 8): A and B are frozen
-    and turn one number per step into the coefficients of its last `window` values, exact for a
-    number held during the step. Without h feeding back it would be linear: see `HippoLegT`. The
-    carry is h `(*B, features)` and m `(*B, state)`, float32.
+    "Legendre Memory Units" (Voelker et al. 2019): A and B are frozen and turn one number per step
+    into the coefficients of its last `window` values, exact for a number held during the step.
+    Without h feeding back it would be linear: see `HippoLegT`. The carry is h `(*B, features)` and
+    m `(*B, state)`, float32.
 
     Attributes:
         features: H, width of h and of the output.

@@ -21,11 +21,10 @@ from ssmrl.shapes import BP, TBF, TBH, TBP, Array, Key, PyTree
 class LRU(LinearMemory):
     """`x[t] = lam x[t-1] + gamma (B u[t])`, `y[t] = Re(C x[t]) + D u[t]`.
 
-    "Resurrecting Recurrent Neural Networks for Long Sequences" (Orvieto et al. 2023, section
-    3): `lam = exp(-exp(nu) + i exp(theta))`, drawn uniformly in area from a ring, and
-    `gamma = sqrt(1 - |lam|^2)` at first, which gives every mode unit variance for white
-    inputs. The spectrum is whole, so the output is not doubled. The carry is `(*B, state)`
-    complex64.
+    "Resurrecting Recurrent Neural Networks for Long Sequences" (Orvieto et al. 2023):
+    `lam = exp(-exp(nu) + i exp(theta))`, drawn uniformly in area from a ring, and
+    `gamma = sqrt(1 - |lam|^2)` at first, which gives every mode unit variance for white inputs.
+    The spectrum is whole, so the output is not doubled. The carry is `(*B, state)` complex64.
 
     Attributes:
         features: H, width of input and output.

@@ -26,12 +26,11 @@ from ssmrl.shapes import TBF, TBH, TBP, Array, Key, PyTree
 class LSSL(Chunked):
     """`dx/dt = A x + B u`, `y = C x + D u` in every channel, A dense and shared, bilinear steps.
 
-    "Combining Recurrent, Convolutional, and Continuous-time Models with Linear State-Space
-    Layers" (Gu et al. 2021, section 3), with one output per channel. Not their tridiagonal
-    factors but `A = (W - W^T) / 2 - I / 2 - q q^T`, whose symmetric part is negative whatever
-    the optimiser does, and which is HiPPO-LegS exactly at the start. A step costs N^2 per
-    channel: for reference and tests, the others are cheaper. The carry is `(*B, features,
-    state)` float32.
+    "Combining Recurrent, Convolutional, and Continuous-time Models with Linear State-Space Layers"
+    (Gu et al. 2021), with one output per channel. Not their tridiagonal factors but
+    `A = (W - W^T) / 2 - I / 2 - q q^T`, whose symmetric part is negative whatever the optimiser
+    does, and which is HiPPO-LegS exactly at the start. A step costs N^2 per channel: for reference
+    and tests, the others are cheaper. The carry is `(*B, features, state)` float32.
 
     Attributes:
         features: H, width of input and output.

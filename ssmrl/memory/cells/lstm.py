@@ -2,17 +2,17 @@
 of Gers et al. 2000)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from ssmrl.memory.dense import dense, dense_init
-from ssmrl.memory.spec import CellMemory
-from ssmrl.shapes import BF, BH, TBF, Key, PyTree
+from ssmrl.memory.cells.gated import GatedMemory
+from ssmrl.shapes import BH, Key, PyTree
 
 
 @dataclass(frozen=True)
-class LSTM(CellMemory):
+class LSTM(GatedMemory):
     """`i, f, o = sigmoid(W u + R h)`, `g = tanh(W_g u + R_g h)`, `c' = f c + i g`,
     `h' = o tanh(c')`; the output is h'.
 
@@ -21,33 +21,23 @@ class LSTM(CellMemory):
             float32.
     """
 
-    features: int = 64
-
-    @property
-    def out_dim(self) -> int:  # type: ignore[override]
-        return self.features
+    gates: ClassVar[int] = 4
 
     def init(self, key: Key, in_dim: int) -> PyTree:
-        """Input kernels lecun-normal, recurrent kernels orthogonal per gate, biases zero but
-        those of the forget gate, which are 1 (Jozefowicz et al. 2015)."""
-        key_w, key_r = jax.random.split(key)
-        h = self.features
-        orthogonal = jax.nn.initializers.orthogonal()
-        inputs = dense_init(key_w, in_dim, 4 * h)
-        return {
-            "input": inputs | {"bias": inputs["bias"].at[h : 2 * h].set(1.0)},
-            "R": jnp.concatenate([orthogonal(k, (h, h)) for k in jax.random.split(key_r, 4)], 1),
-        }
+        """Those of `GatedMemory`, but biases of the forget gate 1 (Jozefowicz et al. 2015)."""
+        params, h = super().init(key, in_dim), self.features
+        bias = params["input"]["bias"].at[h : 2 * h].set(1.0)
+        return {**params, "input": {**params["input"], "bias": bias}}
 
     def init_carry(self, batch_shape: tuple[int, ...] = ()) -> dict[str, BH]:
         zero = jnp.zeros((*batch_shape, self.features))
         return {"h": zero, "c": zero}
 
-    def inputs(self, params: PyTree, u: TBF) -> TBF:
-        return dense(params["input"], u)
-
-    def update(self, params: PyTree, carry: dict[str, BH], inputs: BF) -> tuple[dict[str, BH], BH]:
-        i, f, o, g = jnp.split(inputs + carry["h"] @ params["R"], 4, axis=-1)
+    def update(
+        self, constants: PyTree, carry: dict[str, BH], inputs: list[BH]
+    ) -> tuple[dict[str, BH], BH]:
+        through = (carry["h"] @ kernel for kernel in constants["R"])
+        i, f, o, g = (z + r for z, r in zip(inputs, through, strict=True))
         c = jax.nn.sigmoid(f) * carry["c"] + jax.nn.sigmoid(i) * jnp.tanh(g)
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
         return {"h": h, "c": c}, h

@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssmrl.errors import UsageError
-from ssmrl.memory.cells.diagonal import in_chunks
 from ssmrl.memory.cells.outer import step_bias
 from ssmrl.memory.convolution import conv_init, short_conv
 from ssmrl.memory.dense import along_last, dense, dense_init, matmul
 from ssmrl.memory.scan import affine_scan
-from ssmrl.memory.spec import Memory, Reading
+from ssmrl.memory.spec import Memory, Reading, in_chunks
 from ssmrl.shapes import TBF, TBH, Array, Key, PyTree
 
 
@@ -123,9 +122,9 @@ class SelectiveMemory(Memory):
 class Mamba(SelectiveMemory):
     """`h[t] = exp(d A) h[t-1] + d B x[t]`, `y[t] = C h[t] + D x[t]`, per channel and state.
 
-    S6 (Gu and Dao 2023, sections 3.2 to 3.4, algorithm 2): `d = softplus(W x + step)` per
-    channel, B and C linear maps of x, A = -(1, ..., N) at initialisation. The carry is the pair
-    of the last 3 inputs of the convolution and h `(*B, expand * H, state)` float32.
+    S6 (Gu and Dao 2023): `d = softplus(W x + step)` per channel, B and C linear maps of x, A =
+    -(1, ..., N) at initialisation. The carry is the pair of the last 3 inputs of the convolution
+    and h `(*B, expand * H, state)` float32.
 
     Attributes:
         features: H, width of input and output.

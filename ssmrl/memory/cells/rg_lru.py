@@ -21,11 +21,11 @@ STEEPEST = 1000.0  # slope that the square root of `1 - a^2` may have
 class RGLRU(Memory):
     """`h[t] = a h[t-1] + sqrt(1 - a^2) (i x[t])`, `a = exp(-8 r softplus(lam))`.
 
-    The recurrent block of Hawk (section 2.3 and 2.4): x = conv(W_x u), gates r and i are
-    sigmoids of block-diagonal maps of x, the output is `W_o (h * gelu(W_y u))`. The first input
-    of an episode enters with factor 1 instead of `sqrt(1 - a^2)`. The carry is `(window, h,
-    begun)`: the last 3 inputs of the convolution `(*B, 3, H)`, the state `(*B, H)` and whether
-    the episode has begun, `(*B, 1)` int32.
+    The recurrent block of Hawk: x = conv(W_x u), gates r and i are sigmoids of block-diagonal maps
+    of x, the output is `W_o (h * gelu(W_y u))`. The first input of an episode enters with factor 1
+    instead of `sqrt(1 - a^2)`. The carry is `(window, h, begun)`: the last 3 inputs of the
+    convolution `(*B, 3, H)`, the state `(*B, H)` and whether the episode has begun, `(*B, 1)`
+    int32.
 
     Attributes:
         features: H, width of input, state and output.

@@ -17,7 +17,7 @@ from ssmrl.shapes import TBF, TBH, Array, Key, PyTree
 class RWKV5(OuterMemory):
     """`y[t] = r (S[t-1] + bonus k v^T)`, `S[t] = exp(-exp(omega)) S[t-1] + k v^T`.
 
-    The time mixing of RWKV-5, Eagle (section 4.1): r, k, v and the gate g are linear maps of
+    The time mixing of RWKV-5, Eagle: r, k, v and the gate g are linear maps of
     `u[t] + mu (u[t-1] - u[t])`, each with its own mu; every key has its own constant decay. Its
     channel mixing is left to the block around the cell. The carry is the pair of the last input
     `(*B, 1, H)` and S `(*B, heads, K, V)`.
@@ -83,9 +83,9 @@ class RWKV5(OuterMemory):
 class RWKV6(RWKV5):
     """RWKV-5 whose mixes and decays depend on the input.
 
-    RWKV-6, Finch (section 4.2): the mix of each of r, k, v, w, g is
-    `mu + tanh((u + mu_x (u' - u)) A) B` with u' the last input, and the decay of every key
-    `exp(-exp(omega + tanh(w A_w) B_w))`. Carry as `RWKV5`.
+    RWKV-6, Finch: the mix of each of r, k, v, w, g is `mu + tanh((u + mu_x (u' - u)) A) B` with u'
+    the last input, and the decay of every key `exp(-exp(omega + tanh(w A_w) B_w))`. Carry as
+    `RWKV5`.
 
     Attributes:
         features: H, width of input and output; a multiple of `2 * heads`.

@@ -37,7 +37,7 @@ def average(earlier: PyTree, later: PyTree) -> PyTree:
 @dataclass(frozen=True)
 class RWKV4(Memory):
     """`wkv[t] = (num[t-1] + e^(bonus + k) v) / (den[t-1] + e^(bonus + k))`, with
-    `num[t] = e^-w num[t-1] + e^k v`, `den[t] = e^-w den[t-1] + e^k` per channel (section 3.2).
+    `num[t] = e^-w num[t-1] + e^k v`, `den[t] = e^-w den[t-1] + e^k` per channel.
 
     k, v and the gate r read `mu u[t] + (1 - mu) u[t-1]` (token shift), and
     `y = W_o (sigmoid(r) wkv)`. Time mixing only: the block's gated unit mixes the channels.

@@ -34,9 +34,9 @@ class Linear(NamedTuple):
 class S4(Chunked):
     """`dx/dt = (diag(lam) - P P*) x + B u`, `y = 2 Re(C x) + D u` in every channel, bilinear.
 
-    "Efficiently Modeling Long Sequences with Structured State Spaces" (Gu et al. 2022, section
-    3), with one P on both sides and Re lam < 0, hence stable ("It's Raw!", Goel et al. 2022,
-    section 4.2). At first it is HiPPO-LegS itself, which S4D cuts to its diagonal.
+    "Efficiently Modeling Long Sequences with Structured State Spaces" (Gu et al. 2022), with one P
+    on both sides and Re lam < 0, hence stable ("It's Raw!", Goel et al. 2022). At first it is
+    HiPPO-LegS itself, which S4D cuts to its diagonal.
 
     Bilinear steps of such a matrix are diagonal plus rank one again: with
     `d = 1 / (2 / delta - lam)` and `g = 1 / (1 + 2 Re(sum |P|^2 d))`,

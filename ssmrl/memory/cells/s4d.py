@@ -28,9 +28,9 @@ from ssmrl.shapes import TB, TBF, TBH, TBP, Array, Key, PyTree
 class S4D(Chunked):
     """`x[t] = lam_bar x[t-1] + B_bar u[t]`, `y[t] = 2 Re(C x[t]) + D u[t]` in every channel.
 
-    "On the Parameterization and Initialization of Diagonal State Space Models" (Gu et al.
-    2022, sections 3 and 4). lam, B and C are `(H, N / 2)`, one step length per channel. The
-    carry is `(*B, features, state // 2)` complex64.
+    "On the Parameterization and Initialization of Diagonal State Space Models" (Gu et al. 2022).
+    lam, B and C are `(H, N / 2)`, one step length per channel. The carry is
+    `(*B, features, state // 2)` complex64.
 
     Attributes:
         features: H, width of input and output: the channels, which the block mixes.
@@ -130,11 +130,11 @@ DSS_FORMS = ("exp", "softmax")
 class DSS(S4D):
     """S4D without B; the kernel is a sum of exponentials, normalised over time or not.
 
-    "Diagonal State Spaces are as Effective as Structured State Spaces" (Gupta et al. 2022,
-    section 3): `K_k = 2 Re(C exp(k lam delta) g)`, where for `exp` (proposition 1a, S4D with
-    zero-order hold and B of ones) `g = (exp(lam delta) - 1) / lam`, and for `softmax`
-    (proposition 1b) that divided by `exp(lam delta length) - 1`: `K` is the softmax of
-    `k lam delta` over `length` steps, times C / lam.
+    "Diagonal State Spaces are as Effective as Structured State Spaces" (Gupta et al. 2022):
+    `K_k = 2 Re(C exp(k lam delta) g)`, where for `exp` (S4D with zero-order hold and B of ones)
+    `g = (exp(lam delta) - 1) / lam`, and for `softmax` that divided by
+    `exp(lam delta length) - 1`: `K` is the softmax of `k lam delta` over `length` steps, times C /
+    lam.
 
     Attributes:
         form: `exp`, or `softmax`, which weighs slow modes more.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssmrl.errors import UsageError, unknown
+from ssmrl.memory import hippo
 from ssmrl.memory.cells.diagonal import check_options, check_width, discretised, stretched
 from ssmrl.memory.dense import along_last, matmul
 from ssmrl.memory.discretize import log_steps
@@ -24,8 +25,8 @@ C_INITS = ("lecun_normal", "trunc_standard_normal", "complex_normal")
 class S5(LinearMemory):
     """`x[t] = lam_bar x[t-1] + B_bar u[t]`, `y[t] = 2 Re(C x[t]) + D u[t]`.
 
-    Resettable as in Lu et al. 2023 (section 4.1). The carry is `(*B, state // 2)` complex64:
-    of each conjugate pair of eigenvalues one is kept, and the output doubled.
+    Resettable as in Lu et al. 2023. The carry is `(*B, state // 2)` complex64: of each conjugate
+    pair of eigenvalues one is kept, and the output doubled.
 
     Attributes:
         features: H, width of input and output.
@@ -60,13 +61,9 @@ class S5(LinearMemory):
     capabilities: ClassVar[frozenset[str]] = frozenset({"lti", "dt"})
 
     def __post_init__(self) -> None:
-        diagonal_blocks = 2 * self.blocks
-        if self.features < 1 or self.blocks < 1 or self.state < 2 or self.state % diagonal_blocks:
-            raise UsageError(
-                "S5 needs features >= 1, blocks >= 1 and a state that is a multiple of "
-                f"2 * blocks; got features={self.features}, state={self.state}, "
-                f"blocks={self.blocks}"
-            )
+        if self.features < 1:
+            raise UsageError(f"S5 needs features >= 1, got {self.features}")
+        hippo.check_blocks(self.state, self.blocks)
         check_options(self)
         if self.c_init not in C_INITS:
             raise unknown("c_init", self.c_init, C_INITS)
@@ -76,8 +73,8 @@ class S5(LinearMemory):
         return self.scan
 
     def init(self, key: Key, in_dim: int) -> PyTree:
-        """Parameters (section 3.3 and appendix B.1): real arrays only, complex ones as
-        `(2, ...)` of real and imaginary part, so that optimisers see reals."""
+        """Real arrays only, complex ones as `(2, ...)` of real and imaginary part, so that
+        optimisers see reals."""
         check_width(self, in_dim)
         key_b, key_c, key_d, key_dt = jax.random.split(key, 4)
         start = modes(self.lam_init, self.state, jax.random.fold_in(key, 4), self.blocks)

@@ -3,8 +3,7 @@
     horizon, memory_function, perturbation_growth   how far back it reaches, how it forgets
     reset_leak, associativity_gap                   does anything cross a reset?
     hidden_attention, contributions                 which inputs an output depends on
-    utilisation, half_lives, hankel_singular_values, impulse_response
-                                                    how much of its state it uses
+    utilisation, half_lives, hankel_singular_values how much of its state it uses
     tasks                                           copying, counting, groups, ... by name
     fit.fit, fit.length_generalisation              train on a task, test on longer episodes;
                                                     `import ssmrl.memory.diagnostics.fit`
@@ -26,7 +25,6 @@ from ssmrl.memory.diagnostics.utilisation import (
     Utilisation,
     half_lives,
     hankel_singular_values,
-    impulse_response,
     utilisation,
 )
 
@@ -41,7 +39,6 @@ __all__ = [
     "hankel_singular_values",
     "hidden_attention",
     "horizon",
-    "impulse_response",
     "memory_function",
     "perturbation_growth",
     "reset_leak",

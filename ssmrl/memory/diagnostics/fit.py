@@ -68,22 +68,7 @@ def fit(
         0.0, learning_rate, max(1, steps // 20), max(2, steps)
     )
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
-
-    def loss(params: PyTree, key: Key) -> Scalar:
-        memory = jax.lax.stop_gradient(params["memory"]) if frozen else params["memory"]
-        sequences = generate(task, key, batch)
-        answer = answers(mem, params | {"memory": memory}, sequences, use_dt)
-        return mean_loss(task, answer, sequences)
-
-    def update(now: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Scalar]:
-        params, state = now
-        value, grads = jax.value_and_grad(loss)(params, key)
-        labels = mem.labels(params["memory"])
-        grads["memory"] = jax.tree.map(
-            lambda g, label: jnp.zeros_like(g) if label == "frozen" else g, grads["memory"], labels
-        )
-        change, state = optimizer.update(grads, state, params)
-        return (optax.apply_updates(params, change), state), value
+    update = partial(_update, mem, task, optimizer, batch, frozen, use_dt)
 
     @jax.jit
     def train(params: PyTree, key: Key) -> tuple[PyTree, Array]:
@@ -94,6 +79,34 @@ def fit(
     params, losses = train(start, key_train)
     scores = length_generalisation(mem, params, key_test, task, factors=factors, use_dt=use_dt)
     return Fit(params, np.asarray(losses, np.float64), scores)
+
+
+def _update(
+    mem: Memory,
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    batch: int,
+    frozen: bool,
+    use_dt: bool,
+    now: tuple[PyTree, PyTree],
+    key: Key,
+) -> tuple[tuple[PyTree, PyTree], Scalar]:
+    """One minibatch: parameters and state of the optimiser after it, and its loss."""
+
+    def loss(params: PyTree) -> Scalar:
+        memory = jax.lax.stop_gradient(params["memory"]) if frozen else params["memory"]
+        sequences = generate(task, key, batch)
+        answer = answers(mem, params | {"memory": memory}, sequences, use_dt)
+        return mean_loss(task, answer, sequences)
+
+    params, state = now
+    value, grads = jax.value_and_grad(loss)(params)
+    labels = mem.labels(params["memory"])
+    grads["memory"] = jax.tree.map(
+        lambda g, label: jnp.zeros_like(g) if label == "frozen" else g, grads["memory"], labels
+    )
+    change, state = optimizer.update(grads, state, params)
+    return (optax.apply_updates(params, change), state), value
 
 
 def length_generalisation(
