@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from gymnax.environments import spaces
+from jax.flatten_util import ravel_pytree
 
 from ssmrl.agents.in_context_config import InContextConfig
+from ssmrl.envs.contract import same_space
 from ssmrl.envs.wrappers import EpisodeStatistics, PreviousStep
 from ssmrl.errors import UsageError
 from ssmrl.memory import Memory
@@ -126,7 +128,7 @@ class InContext:
             for kind in ("observation_space", "action_space"):
                 mine = getattr(self.env, kind)(self.env_params)
                 other = getattr(wrapped, kind)(env_params)
-                if repr(mine) != repr(other):
+                if not same_space(mine, other):
                     raise UsageError(
                         f"this policy was trained with {kind} {mine!r}, but {env.name} has "
                         f"{other!r}; evaluate it on an environment with the same spaces"
@@ -186,8 +188,9 @@ class InContext:
         ended in this rollout (NaN if none did), `episodes` their number, losses and the rest
         means over the update.
         """
-        key, key_rollout = jax.random.split(state.key)
-        return self.learn(state._replace(key=key), *self._collect(state, key_rollout))
+        keys = jax.random.split(state.key, (self.config.rollout + 1, self.config.num_envs + 1))
+        collected = self._collect(state, keys[1:])
+        return self.learn(state._replace(key=keys[0, 0]), *collected)
 
     def learn(
         self, state: State, actors: Actors, rollout: Transition, info: dict[str, Array]
@@ -214,8 +217,8 @@ class InContext:
             "learning_rate": jnp.asarray(self._learning_rate(state.update - 1), jnp.float32),
         }
 
-    def _collect(self, state: State, key: Key) -> tuple[Actors, Transition, dict[str, Array]]:
-        """Acts for T steps in all B environments."""
+    def _collect(self, state: State, keys: Key) -> tuple[Actors, Transition, dict[str, Array]]:
+        """Acts for T steps in all B environments; keys `(T, B + 1)`, the last the policy's."""
         model = nnx.merge(self.graph, state.params)
         prepared = model.memory.prepare()
         size = self.config.num_envs
@@ -226,11 +229,11 @@ class InContext:
             keys, is_last = inputs
             obs = self._normalised(actors.obs, state.obs_statistics)
             carry, pi, value = model.step(actors.carry, obs, actors.reset, prepared)
-            action = pi.sample(seed=keys[0])
+            action = pi.sample(seed=keys[-1])
             next_obs, env_state, reward, terminated, truncated, info = jax.vmap(
                 self.env.step, in_axes=(0, 0, 0, None)
             )(
-                keys[1:],
+                keys[:-1],
                 actors.env_state,
                 within_bounds(self.action_space, action),
                 self.env_params,
@@ -256,7 +259,6 @@ class InContext:
             return Actors(env_state, next_obs, terminated | truncated, carry), (transition, episode)
 
         steps = self.config.rollout
-        keys = jax.random.split(key, (steps, 1 + size))  # policy, environments
         is_last = jnp.arange(steps) == steps - 1
         actors, (rollout, info) = jax.lax.scan(step, state.actors, (keys, is_last))
         # Where an episode goes on, the value of the next observation is known from the next step.
@@ -303,7 +305,7 @@ class InContext:
             part = jax.tree.map(lambda x: _at(x, (slice(None), columns)), batch)
             carry = jax.tree.map(lambda x: _at(x, columns), state.actors.carry)
             grads, metrics = jax.grad(self.loss, has_aux=True)(params, part, carry, entropy_coef)
-            metrics["grad_norm"] = optax.tree.norm(grads)
+            metrics["grad_norm"] = jnp.linalg.norm(ravel_pytree(grads)[0])
             updates, optimizer = self.optimizer.update(grads, optimizer, params)
             return (optax.apply_updates(params, updates), optimizer), metrics
 
@@ -369,10 +371,32 @@ class InContext:
         plain = jnp.asarray(obs["observation"], jnp.float32)
         return {**obs, "observation": statistics.normalise(seen, plain)}
 
+    # ------------------------------------------------------------------ environments in Python
+
+    def behaviour(self, state: State) -> Any:
+        """How a rollout acts where the environment is not part of the program.
+
+        As `policy(state).act` without `greedy`, but the third result has the entries action,
+        log_prob and value of `Transition`; that action is not yet within bounds.
+        """
+        model = nnx.merge(self.graph, state.params)
+        prepared = model.memory.prepare()
+
+        def act(
+            carry: PyTree, obs: PyTree, reset: B, key: Key
+        ) -> tuple[PyTree, Array, dict[str, Array]]:
+            obs = self._normalised(obs, state.obs_statistics)
+            carry, pi, value = model.step(carry, obs, reset, prepared)
+            action = pi.sample(seed=key)
+            chosen = {"action": action, "log_prob": pi.log_prob(action), "value": value}
+            return carry, within_bounds(self.action_space, action), chosen
+
+        return act
+
 
 def _at(x: Array, index: Any) -> Array:
-    """`x[index]` for an index known to be in bounds, which spares the check."""
-    return x.at[index].get(mode="promise_in_bounds")
+    """`x[index]` for an index known to be in bounds, which spares the checks."""
+    return x.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def _strongly_typed(state: State) -> State:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from ssmrl import envs
 from ssmrl.envs import popgym
 from ssmrl.envs.contract import Box, Discrete, Environment, EnvParams, Space
-from ssmrl.envs.popgym.deck import below
+from ssmrl.envs.draw import below
 from ssmrl.shapes import Array, Key, PyTree, Scalar
 
 

@@ -5,6 +5,7 @@ from typing import Protocol
 import distrax
 import jax
 import jax.numpy as jnp
+from flax import struct
 from gymnax.environments import spaces
 
 from ssmrl.envs.contract import MultiDiscrete
@@ -21,12 +22,40 @@ class Distribution(Protocol):
     def mode(self) -> Array: ...  # (*B, *action)
 
 
+@struct.dataclass
+class Categorical:
+    """One of A choices; actions are `(*B,)` int32.
+
+    Distrax's also looks for invalid logits and actions, which is more to compile than the rest.
+
+    log_probs: (*B, A), e.g. `log_softmax` of logits.
+    """
+
+    log_probs: Array
+
+    def sample(self, *, seed: Key) -> Array:
+        up_to = jnp.cumsum(jnp.exp(self.log_probs), axis=-1)[..., :-1]
+        draw = jax.random.uniform(seed, up_to.shape[:-1], up_to.dtype)
+        return jnp.sum(draw[..., None] >= up_to, axis=-1, dtype=jnp.int32)
+
+    def log_prob(self, value: Array) -> Array:
+        chosen = jax.nn.one_hot(value, self.log_probs.shape[-1], dtype=bool)
+        return jnp.sum(jnp.where(chosen, self.log_probs, 0.0), axis=-1)
+
+    def entropy(self) -> Array:
+        return -jnp.sum(jnp.exp(self.log_probs) * self.log_probs, axis=-1)
+
+    def mode(self) -> Array:
+        return jnp.argmax(self.log_probs, axis=-1).astype(jnp.int32)
+
+
 class MultiCategorical:
     """Independent categoricals side by side; actions are `(*B, n)` int32."""
 
     def __init__(self, logits: Array, sizes: tuple[int, ...]) -> None:
         splits = [sum(sizes[:i]) for i in range(1, len(sizes))]
-        self.parts = [distrax.Categorical(part) for part in jnp.split(logits, splits, axis=-1)]
+        parts = jnp.split(logits, splits, axis=-1)
+        self.parts = [Categorical(jax.nn.log_softmax(part)) for part in parts]
 
     def sample(self, *, seed: Key) -> Array:
         keys = jax.random.split(seed, len(self.parts))
@@ -70,7 +99,7 @@ def distribution(space: spaces.Space, outputs: Array, log_std: Array | None) -> 
     log-probability is that of the draw: Lu et al. 2023).
     """
     if isinstance(space, spaces.Discrete):
-        return distrax.Categorical(outputs)
+        return Categorical(jax.nn.log_softmax(outputs))
     if isinstance(space, MultiDiscrete):
         return MultiCategorical(outputs, space.nvec)
     assert log_std is not None

@@ -35,12 +35,10 @@ def adam(
         if label == "frozen":
             return optax.set_to_zero()
         scale, decay = (ssm_learning_rate, 0.0) if label == "ssm" else (1.0, weight_decay)
-        rule = optax.chain(
-            optax.scale_by_adam(eps=1e-5),
+        return optax.chain(
             optax.add_decayed_weights(decay),
             optax.scale_by_learning_rate(lambda count: scale * learning_rate(count)),
         )
-        return optax.flatten(rule)  # one vector instead of many arrays: far less to compile
 
     kinds = {SSMParam: "ssm", FrozenParam: "frozen"}
     labels = jax.tree.map(
@@ -49,6 +47,8 @@ def adam(
         is_leaf=lambda v: isinstance(v, nnx.Variable),
     )
     groups = {label: group(label) for label in sorted(set(jax.tree.leaves(labels)))}
-    return optax.chain(
-        optax.clip_by_global_norm(max_grad_norm), optax.multi_transform(groups, labels)
+    directions = optax.chain(
+        optax.clip_by_global_norm(max_grad_norm), optax.scale_by_adam(eps=1e-5)
     )
+    # One vector instead of many arrays: far less to compile.
+    return optax.chain(optax.flatten(directions), optax.multi_transform(groups, labels))

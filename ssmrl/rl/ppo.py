@@ -6,11 +6,16 @@ from ssmrl.shapes import TB, Scalar
 
 
 def policy_loss(log_prob: TB, old_log_prob: TB, advantage: TB, clip: float) -> Scalar:
-    """Clipped surrogate (equation 7), negated; advantages are standardised over the batch."""
+    """Clipped surrogate (equation 7), negated; advantages are standardised over the batch.
+
+    The ratio is held back on the side to which the advantage draws it: the same minimum, with
+    less to differentiate.
+    """
     advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
     ratio = jnp.exp(log_prob - old_log_prob)
-    clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
-    return -jnp.mean(jnp.minimum(ratio * advantage, clipped * advantage))
+    limit = jnp.where(advantage > 0, 1 + clip, 1 - clip)
+    beyond = (ratio > limit) == (advantage > 0)
+    return -jnp.mean(jnp.where(beyond, limit, ratio) * advantage)
 
 
 def value_loss(value: TB, old_value: TB, target: TB, clip: float | None) -> Scalar:

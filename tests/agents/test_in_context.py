@@ -38,6 +38,12 @@ def train(agent, updates, seed=0):
     return run_once(run, jax.random.key(seed))
 
 
+def collect(agent, state, seed):
+    """One rollout from a state: actors afterwards, transitions, what is known of episodes."""
+    keys = jax.random.split(jax.random.key(seed), (agent.config.rollout, agent.config.num_envs + 1))
+    return run_once(agent._collect, state, keys)
+
+
 def last_return(metrics, updates=10):
     return float(jnp.mean(metrics["return"][-updates:]))
 
@@ -49,7 +55,7 @@ def last_return(metrics, updates=10):
 def test_the_ratio_is_one_before_the_first_gradient_step(memory):
     a = agent(Recall(length=5), memory, normalize_observation=True)
     state, _ = train(a, 3)  # carries are no longer zero and episodes begin anywhere
-    _, rollout, _ = run_once(a._collect, state, jax.random.key(1))
+    _, rollout, _ = collect(a, state, 1)
     state, batch = run_once(a._estimate, state, rollout)
     assert int(jnp.sum(rollout.reset[1:])) > 0 and not bool(jnp.all(rollout.reset[0]))
 
@@ -72,7 +78,7 @@ def test_the_first_gradient_step_sees_no_kl_and_clips_nothing():
 
 def test_reset_flags_mark_the_first_observation_of_an_episode():
     a = agent(Recall(length=5))
-    _, rollout, _ = run_once(a._collect, run_once(a.init, jax.random.key(0)), jax.random.key(1))
+    _, rollout, _ = collect(a, run_once(a.init, jax.random.key(0)), 1)
     first = np.arange(12) % 5 == 0
     np.testing.assert_array_equal(rollout.reset, np.broadcast_to(first[:, None], (12, 8)))
     np.testing.assert_array_equal(rollout.obs["start"][..., 0] == 1, rollout.reset)
@@ -163,7 +169,7 @@ def test_values_look_through_time_limits_and_stop_at_terminal_states(cut, value)
         Salary(length=4, cut=cut), gamma=0.8, value_coef=1.0, learning_rate=1e-2, entropy_coef=0.0
     )
     state, _ = train(a, 200)
-    _, rollout, _ = run_once(a._collect, state, jax.random.key(5))
+    _, rollout, _ = collect(a, state, 5)
     left = 4 - np.arange(12) % 4
     want = np.full(12, value) if cut else (1 - 0.8**left) / (1 - 0.8)
     # treating the time limit as an end, or not, moves each by more than 2
@@ -173,7 +179,7 @@ def test_values_look_through_time_limits_and_stop_at_terminal_states(cut, value)
 def test_the_value_at_a_time_limit_is_read_with_the_episode_s_own_memory():
     a = agent(Salary(length=4, cut=True))
     state, _ = train(a, 2)
-    _, rollout, _ = run_once(a._collect, state, jax.random.key(5))
+    _, rollout, _ = collect(a, state, 5)
     model = nnx.merge(a.graph, state.params)
     # the final observation of an episode, read on from the carry of its last step
     carry = jax.tree.map(jnp.zeros_like, state.actors.carry)

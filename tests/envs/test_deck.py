@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from ssmrl.envs import make
-from ssmrl.envs.popgym.deck import Deck, below, new_deck
+from ssmrl.envs.draw import below, left_over
+from ssmrl.envs.popgym.deck import Deck, new_deck
 from ssmrl.errors import UsageError
 from tests.envs.probes import run_once
 
@@ -162,3 +163,11 @@ def test_after_auto_reset_only_the_order_of_the_cards_is_left_of_the_last_game(g
             assert not new.known.any()
     if game == "Concentration":  # there was something to forget
         assert after[1].found[:, -2].all()
+
+
+def test_a_word_serves_for_a_second_draw_that_knows_nothing_of_the_first():
+    words, bound = jax.random.bits(jax.random.key(3), (200_000,)), jnp.int32(13)
+    first = np.asarray(below(words, bound))
+    second = np.asarray(below(left_over(words, bound), bound))
+    joint = np.bincount(first * 13 + second, minlength=13**2)
+    assert stats.chisquare(joint).pvalue > 1e-3

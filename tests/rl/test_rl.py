@@ -4,6 +4,7 @@ import numpy as np
 
 from ssmrl.rl import ppo, statistics
 from ssmrl.rl.returns import discounted_sums, gae
+from tests.envs.probes import run_once
 
 T, B, GAMMA, LAM = 13, 4, 0.9, 0.7
 
@@ -53,6 +54,22 @@ def test_discounted_sums_start_over_with_every_episode():
         want.append(g)
     got = discounted_sums(jnp.asarray(reward), jnp.asarray(terminated), jnp.full(B, 2.0), GAMMA)
     np.testing.assert_allclose(got, np.stack(want), rtol=1e-5)
+
+
+def test_the_policy_loss_is_the_smaller_of_two_surrogates():
+    log_prob, old, advantage = jax.random.normal(jax.random.key(2), (3, 50, 4)) * 0.3
+    scaled = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+
+    def surrogates(log_prob):
+        ratio = jnp.exp(log_prob - old)
+        return -jnp.mean(jnp.minimum(ratio * scaled, jnp.clip(ratio, 0.8, 1.2) * scaled))
+
+    def both(log_prob):
+        ours = jax.value_and_grad(lambda x: ppo.policy_loss(x, old, advantage, 0.2))(log_prob)
+        return ours, jax.value_and_grad(surrogates)(log_prob)
+
+    got, expected = run_once(both, log_prob)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, expected)
 
 
 def test_the_policy_gradient_stops_where_the_ratio_is_clipped():

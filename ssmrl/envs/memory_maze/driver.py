@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssmrl.envs.draw import below
 from ssmrl.envs.memory_maze.body import Body
 from ssmrl.envs.memory_maze.layout import WALL
 from ssmrl.envs.memory_maze.state import MazeState
-from ssmrl.envs.popgym.deck import below
 from ssmrl.shapes import Array, Key, Scalar
 
 _STEPS = np.array([(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y], np.int32)

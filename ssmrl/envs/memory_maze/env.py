@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssmrl.envs.auto_reset import renew
 from ssmrl.envs.contract import Box, Dict, Discrete, Environment, EnvParams, Space
+from ssmrl.envs.draw import below
 from ssmrl.envs.memory_maze.body import at_rest, move
 from ssmrl.envs.memory_maze.camera import look, paint
 from ssmrl.envs.memory_maze.layout import SIZES, WALL, Maze, new_maze
@@ -21,8 +23,6 @@ from ssmrl.envs.memory_maze.state import (
 )
 from ssmrl.envs.memory_maze.textures import TARGETS, WALLS, load
 from ssmrl.envs.memory_maze.top_down import top_down
-from ssmrl.envs.popgym.deck import below
-from ssmrl.envs.popgym.supply import renew
 from ssmrl.errors import UsageError, unknown
 from ssmrl.shapes import Array, Key, PyTree, Scalar
 

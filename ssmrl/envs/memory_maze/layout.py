@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from ssmrl.envs.draw import below
 from ssmrl.envs.memory_maze.straighten import straighten
-from ssmrl.envs.popgym.deck import below
 from ssmrl.shapes import Array, Key, Scalar
 
 WALL, CORRIDOR, ROOM = 0, 1, 2

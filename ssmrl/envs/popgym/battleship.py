@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssmrl.envs.contract import Discrete, EnvParams
+from ssmrl.envs.draw import below
 from ssmrl.envs.popgym.base import Step
 from ssmrl.envs.popgym.board import CHOSEN, HIDING, BoardGame, BoardState
-from ssmrl.envs.popgym.deck import below
 from ssmrl.errors import UsageError
 from ssmrl.shapes import Array, Key, Scalar
 
@@ -46,13 +46,18 @@ class Battleship(BoardGame):
 
     def _place(self, word: Scalar, length: int, board: Array) -> Array:
         """The squares of a ship placed uniformly where `board` is free."""
-        across, down = (_fits(b, length) for b in (board, board.T))
-        rank = jnp.cumsum(jnp.concatenate([across.ravel(), down.ravel()]).astype(jnp.int32))
-        place = jnp.argmax(rank > below(word, rank[-1]))
-        upright, place = place >= across.size, place % across.size
-        row, column = place // across.shape[1], place % across.shape[1]
-        line = jnp.arange(self.size, dtype=place.dtype)
-        ship = (line == row)[:, None] & (line >= column) & (line < column + length)
+        fits = jnp.concatenate([_fits(board, length), _fits(board.T, length)])  # (2n, starts)
+        in_line = jnp.sum(fits, axis=1, dtype=jnp.int32)
+        # The place of a rank drawn: first its line, then where in the line. Running sums over
+        # all places at once take time quadratic in their number on CPU.
+        up_to = jnp.cumsum(in_line)
+        rank = below(word, up_to[-1])
+        line = jnp.sum(up_to <= rank, dtype=jnp.int32)
+        rank -= up_to[line] - in_line[line]
+        start = jnp.sum(jnp.cumsum(fits[line].astype(jnp.int32)) <= rank, dtype=jnp.int32)
+        upright, row = line >= self.size, line % self.size
+        at = jnp.arange(self.size, dtype=jnp.int32)
+        ship = (at == row)[:, None] & (at >= start) & (at < start + length)
         return jnp.where(upright, ship.T, ship)
 
     def step_env(self, key: Key, state: BoardState, action: Array, params: EnvParams) -> Step:

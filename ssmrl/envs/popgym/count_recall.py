@@ -6,6 +6,7 @@ import numpy as np
 from flax import struct
 
 from ssmrl.envs.contract import Discrete, EnvParams, EnvState, MultiDiscrete
+from ssmrl.envs.draw import left_over
 from ssmrl.envs.popgym.base import Game, Step, headline, right_or_wrong
 from ssmrl.envs.popgym.dealing import FACES, spread
 from ssmrl.envs.popgym.deck import VALUES, Deck, new_deck
@@ -52,7 +53,8 @@ class CountRecall(Game):
 
     def step_env(self, key: Key, state: CountState, action: Scalar, params: EnvParams) -> Step:
         """Score the answer to the query shown, deal a card and a query."""
-        right = action == state.counts[state.queries.card(state.time)]
+        asked = jax.nn.one_hot(state.queries.card(state.time), state.counts.shape[0], dtype=bool)
+        right = action == jnp.sum(jnp.where(asked, state.counts, 0))
         reward = right_or_wrong(right, 1 / self.episode_steps)
         obs, state = self._deal(key, state)
         state = state.replace(time=state.time + 1)
@@ -77,10 +79,10 @@ class CountRecall(Game):
         return Discrete(self.num_cards // VALUES[self.kind] + 1)
 
     def _deal(self, key: Key, state: CountState) -> tuple[Array, CountState]:
-        word, query_word = jax.random.bits(key, (2,))
-        yes = jnp.array(True)
+        word, yes = jax.random.bits(key), jnp.array(True)
         deck, value = state.deck.deal(word, yes)
-        queries, query = state.queries.deal(query_word, yes)
-        counts = state.counts.at[value].add(1)
+        rest = left_over(word, self.num_cards - state.deck.dealt)
+        queries, query = state.queries.deal(rest, yes)
+        counts = state.counts + jax.nn.one_hot(value, state.counts.shape[0], dtype=jnp.int32)
         state = state.replace(deck=deck, queries=queries, counts=counts)
         return jnp.stack([value, query]), state

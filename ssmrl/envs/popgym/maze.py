@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from ssmrl.envs.popgym.deck import below
+from ssmrl.envs.draw import below
 from ssmrl.shapes import Array, Key, Scalar
 
 FREE, OBSTACLE, START, GOAL = range(4)

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssmrl.envs.contract import Discrete, EnvParams
+from ssmrl.envs.draw import below
 from ssmrl.envs.popgym.base import Step
 from ssmrl.envs.popgym.board import CHOSEN, HIDING, LOST, BoardGame, BoardState
-from ssmrl.envs.popgym.deck import below
 from ssmrl.errors import UsageError
 from ssmrl.shapes import Array, Key, Scalar
 

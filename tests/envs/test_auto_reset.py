@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssmrl.envs.popgym.supply import GROUP, renew, renew_all, renew_in_groups
+from ssmrl.envs.auto_reset import GROUP, renew, renew_all, renew_in_groups
 from tests.envs.probes import run_once
 
 

@@ -15,7 +15,10 @@ from jax.custom_batching import custom_vmap
 from ssmrl.shapes import Array, B, Key, PyTree, Scalar
 
 GROUP = 32
-"""Environments renewed at once on CPU; where fewer need it the rest of the work is wasted."""
+"""Environments renewed at once on CPU; where fewer need it the rest of the work is wasted.
+
+A batch no larger than that is one group: it is not gathered, which is less to compile.
+"""
 
 Draw = Callable[[Key, PyTree], PyTree]
 
@@ -31,6 +34,8 @@ def renew(draw: Draw, key: Key, old: PyTree, when: Scalar) -> PyTree:
 
     @custom_vmap
     def batch(key: Key, old: PyTree, when: B) -> PyTree:
+        if when.shape[0] <= GROUP:
+            return renew_all(draw, key, old, when)
         return jax.lax.platform_dependent(
             key, old, when, cpu=partial(renew_in_groups, draw), default=partial(renew_all, draw)
         )
