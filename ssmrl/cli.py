@@ -152,12 +152,16 @@ can be changed.""",
     "eval": Command(
         _eval,
         "RUN [episodes=N] [greedy=BOOL] [env=ID] [env_args.NAME=VALUE] [forget_every=K] [seed=N] "
-        "[out=FILE]",
+        "[parallel=N] [adaptation=BOOL] [out=FILE]",
         "mean return of a trained run on fresh episodes",
         """\
 Prints the mean return and its 95 % interval for every seed of the run and saves them as JSON.
-env and env_args try the policy elsewhere, as long as observations and actions are alike.
-forget_every wipes the memory every K steps: what the return loses by it, the memory was worth.""",
+env and env_args try the policy elsewhere, as long as observations and actions are alike: one
+trained on popgym/RepeatPreviousEasy on gymnasium/popgym-RepeatPreviousEasy-v0, for example.
+parallel is how many environments run at the same time: those in Python take memory of their own.
+forget_every wipes the memory every K steps: what the return loses by it, the memory was worth.
+adaptation=true plays meta/... environments: mean return of each episode of a trial, next to that
+of the policy to which every episode is the first. `ssmrl report` draws what it saves.""",
     ),
     "report": Command(
         _report,

@@ -43,6 +43,7 @@ __all__ = [
     "contains",
     "feature_size",
     "flatten",
+    "same_space",
 ]
 
 
@@ -103,6 +104,35 @@ def contains(space: Space, x: PyTree) -> Scalar:
     count = space.n if isinstance(space, Discrete) else jnp.array(space.nvec, jnp.int32)
     x = x.astype(jnp.int32)
     return jnp.all((x >= 0) & (x < jnp.broadcast_to(count, x.shape)))
+
+
+def same_space(one: Space, other: Space) -> bool:
+    """Whether a policy cannot tell the elements of two spaces apart.
+
+    The integer type of a Discrete or MultiDiscrete does not matter, nor whether the bounds of a
+    Box are numbers or arrays. Spaces of kinds that are not ours are never the same.
+    """
+    if isinstance(one, Dict) and isinstance(other, Dict):
+        names = set(one.spaces)
+        return names == set(other.spaces) and all(
+            same_space(one.spaces[name], other.spaces[name]) for name in names
+        )
+    if isinstance(one, Tuple) and isinstance(other, Tuple):
+        parts = zip(one.spaces, other.spaces, strict=False)
+        return len(one.spaces) == len(other.spaces) and all(same_space(*pair) for pair in parts)
+    if isinstance(one, Discrete) and isinstance(other, Discrete):
+        return bool(one.n == other.n)
+    if isinstance(one, MultiDiscrete) and isinstance(other, MultiDiscrete):
+        return one.nvec == other.nvec
+    if not (isinstance(one, Box) and isinstance(other, Box)):
+        return False
+    if tuple(one.shape) != tuple(other.shape) or one.dtype != other.dtype:
+        return False
+    low, high = (
+        [np.broadcast_to(np.asarray(bound, np.float32), one.shape) for bound in bounds]
+        for bounds in ((one.low, other.low), (one.high, other.high))
+    )
+    return np.array_equal(low[0], low[1]) and np.array_equal(high[0], high[1])
 
 
 def feature_size(space: Space) -> int:

@@ -1,14 +1,18 @@
-"""Environments by id: `popgym/RepeatPreviousEasy`, `gymnax/CartPole-v1`, and the user's own."""
+"""Environments by id: `popgym/RepeatPreviousEasy`, `gymnasium/CartPole-v1`, the user's own."""
 
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
+import gymnasium
 from gymnax import registration
 
-from ssmrl.envs import memory_maze, popgym, probe
+from ssmrl.envs import from_brax, grid, memory_maze, meta, popgym, probe
 from ssmrl.envs.contract import Environment, EnvParams
+from ssmrl.envs.from_brax import BraxEnvironment
+from ssmrl.envs.from_gymnasium import GymnasiumEnvironment
 from ssmrl.errors import UsageError, unknown
 
 Factory = Callable[..., Environment]
@@ -24,16 +28,24 @@ def make(id: str, **kwargs: Any) -> tuple[Environment, EnvParams]:
     `make("popgym/RepeatPreviousEasy", k=10)`, `make("gymnax/MemoryChain-bsuite",
     memory_length=100)`.
 
+    `gymnasium/<id>` is any environment that Gymnasium knows; it runs in Python (see
+    `from_gymnasium`), and all keywords but two go to `gymnasium.make`.
+
     gymnax ends `MemoryChain` after 1000 steps, and pays in step `memory_length` + 1: with a
     longer memory no episode would ever pay. Unless you set `max_steps_in_episode` yourself it
     is raised to `memory_length` + 2 where needed.
 
-    Raises UsageError for an unknown id or keyword, a value of the wrong type, and an
-    environment whose data set cannot be loaded.
+    Raises UsageError for an unknown id or keyword, a value of the wrong type, a package that is
+    not installed, and an environment whose data set cannot be loaded.
     """
+    kind, _, name = id.partition("/")
+    if kind == "gymnasium":
+        host = GymnasiumEnvironment(name, **kwargs)
+        return host, host.default_params
     factories = _factories()
     if id not in factories:
-        raise unknown("environment", id, factories, hint="see `ssmrl list envs`")
+        known = [*factories, *(f"gymnasium/{name}" for name in gymnasium.registry)]
+        raise unknown("environment", id, known, hint="see `ssmrl list envs`")
     options = _options(factories[id])
     try:
         env = factories[id](**{k: v for k, v in kwargs.items() if k in options})
@@ -66,11 +78,18 @@ def register(id: str, factory: Factory) -> None:
 
 def _factories() -> dict[str, Factory]:
     """All factories; gymnax's are read anew, for its registry may grow too."""
-    ours = {f"popgym/{name}": game for name, game in popgym.ENVIRONMENTS.items()}
+    ours: dict[str, Factory] = {
+        f"popgym/{name}": game for name, game in popgym.ENVIRONMENTS.items()
+    }
     mazes = {f"memory_maze/{size}": maze for size, maze in memory_maze.ENVIRONMENTS.items()}
     probes = {f"probe/{name}": task for name, task in probe.ENVIRONMENTS.items()}
+    trials = {f"meta/{name}": trial for name, trial in meta.ENVIRONMENTS.items()}
     gymnax = {f"gymnax/{name}": make_ for name, make_ in registration._registry.items()}
-    return {**ours, **mazes, **probes, **gymnax, **_registered}
+    worlds = {f"grid/{name}": world for name, world in grid.ENVIRONMENTS.items()}
+    pinpads = {f"pinpad/{task}": world for task, world in grid.PIN_PADS.items()}
+    ours = {**ours, **mazes, **probes, **trials, **worlds, **pinpads}
+    brax = {f"brax/{name}": partial(BraxEnvironment, name) for name in from_brax.NAMES}
+    return {**ours, **gymnax, **brax, **_registered}
 
 
 def _options(factory: Factory) -> list[str]:

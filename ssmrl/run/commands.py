@@ -16,12 +16,14 @@ from ssmrl import envs
 from ssmrl.configs.compose import apply, parse, plain
 from ssmrl.configs.schema import registered, shipped
 from ssmrl.errors import UsageError, unknown
-from ssmrl.run import inspect, report
+from ssmrl.run import adaptation, inspect, levels, report
 from ssmrl.run.directory import RunDirectory, write_json
 from ssmrl.run.evaluate import evaluate, summarise
 from ssmrl.run.forced_reset import Forgetful
 from ssmrl.run.inspect_memory import inspect_memory
-from ssmrl.run.trained import load_trained
+from ssmrl.run.trained import Trained, load_trained
+
+GYMNASIUM = "gymnasium/<id>  (any environment that Gymnasium knows, e.g. gymnasium/CartPole-v1)"
 
 
 @dataclass
@@ -34,6 +36,8 @@ class EvalOptions:
     env: str | None = None  # by default that of the training
     env_args: dict[str, Any] = field(default_factory=dict)
     forget_every: int | None = None  # wipe the memory every so many steps
+    parallel: int | None = None  # environments at the same time; by default 256, in Python 8
+    adaptation: bool = False  # return by episode within a trial: meta/... environments
     out: str | None = None  # JSON file; by default <run>/report/eval.json
 
 
@@ -54,6 +58,8 @@ def evaluate_run(name: str, overrides: Sequence[str]) -> None:
     options = _options(EvalOptions, overrides)
     if options.episodes < 1:
         raise UsageError(f"episodes: expected at least 1, got {options.episodes}")
+    if options.parallel is not None and options.parallel < 1:
+        raise UsageError(f"parallel: expected at least 1, got {options.parallel}")
     if (every := options.forget_every) is not None and every < 1:
         raise UsageError(f"forget_every: expected at least 1, got {every}")
     run, config, agent, update, state = load_trained(name)
@@ -62,10 +68,19 @@ def evaluate_run(name: str, overrides: Sequence[str]) -> None:
     arguments = (own["env_args"] if id == own["env"] else {}) | dict(options.env_args)
     env, params = agent.evaluation_env(*envs.make(id, **arguments))
     key = jax.random.key(options.seed)
+    if options.adaptation:
+        where = {"env": id, "env_args": arguments}
+        out = Path(options.out) if options.out else run.report / adaptation.ADAPTATION
+        trained = Trained(run, config, agent, update, state)
+        curves = adaptation.measure(trained, env, params, key, options.episodes, options.greedy)
+        adaptation.save(trained, env, curves, where | {"seed": options.seed}, out, Console())
+        return
     player = agent
     if every is not None:
         player = SimpleNamespace(policy=lambda state: Forgetful(agent.policy(state), every))
-    episodes = evaluate(player, state, key, options.episodes, options.greedy, env, params)
+    episodes = evaluate(
+        player, state, key, options.episodes, options.greedy, env, params, options.parallel
+    )
     summary = summarise(episodes)
     table = Table("seed", "mean return", "± 95 %", box=None, pad_edge=False)
     lines = zip(summary["return_per_seed"], summary["ci95_per_seed"], strict=True)
@@ -94,6 +109,8 @@ def report_runs(names: Sequence[str], overrides: Sequence[str]) -> None:
     runs = [RunDirectory.find(name) for name in names]
     out = Path(options.out) if options.out else runs[0].report
     report.write(runs, out, Console(), options.threshold)
+    adaptation.report(runs, out)
+    levels.report(runs, out)
 
 
 def names(kind: str) -> list[str]:
@@ -103,7 +120,7 @@ def names(kind: str) -> list[str]:
         UsageError: another kind.
     """
     kinds = {
-        "envs": envs.list_envs,
+        "envs": lambda: [*envs.list_envs(), GYMNASIUM],
         "agents": lambda: registered("agent"),
         "memories": lambda: registered("memory"),
         "experiments": lambda: shipped("experiment"),

@@ -4,6 +4,9 @@ Every one of the parallel environments plays exactly one episode from its beginn
 end. Counting whatever episodes end within a number of steps instead would favour short ones.
 """
 
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +15,11 @@ import numpy as np
 from scipy import stats
 
 from ssmrl.errors import UsageError
+from ssmrl.run.collect import host_environment, rounds_on_host
 from ssmrl.shapes import Array, Key, PyTree
 
 PARALLEL = 256  # environments of each seed
+HOST_PARALLEL = 8  # where they run in Python
 NO_LIMIT = 100_000  # steps allowed where the environment names no maximum
 
 
@@ -45,6 +50,7 @@ def evaluate(
     greedy: bool = True,
     env: Any = None,
     env_params: Any = None,
+    parallel: int | None = None,
 ) -> Episodes:
     """Play `episodes` fresh episodes with the policy of every seed.
 
@@ -56,14 +62,21 @@ def evaluate(
         greedy: take the most likely action instead of a sample.
         env: where to play, made by `agent.evaluation_env`; by default that of the training.
         env_params: its parameters.
+        parallel: environments of each seed at the same time; by default 256, and 8 of those
+            that run in Python.
 
     Raises:
-        UsageError: an episode does not end.
+        UsageError: an episode does not end, or an environment in Python fails.
     """
     if env is None:
         env, env_params = agent.env, agent.env_params
-    batch = min(episodes, PARALLEL)
-    horizon = int(getattr(env_params, "max_steps_in_episode", NO_LIMIT)) + 1
+    horizon = int(getattr(env_params, "max_steps_in_episode", None) or NO_LIMIT) + 1
+    if host_environment(env):
+        batch = min(episodes, parallel or HOST_PARALLEL)
+        plays = rounds_on_host(agent, state, key, greedy, env, env_params, batch, horizon)
+        with closing(plays):
+            return _joined(list(islice(plays, -(-episodes // batch))), episodes)
+    batch = min(episodes, parallel or PARALLEL)
     seeds = jax.tree.leaves(state)[0].shape[0]
 
     @jax.jit
@@ -83,8 +96,13 @@ def evaluate(
         if alive.any():
             raise UsageError(f"{alive.sum()} episodes did not end within {horizon} steps")
         rounds.append((returns, lengths))
-    joined = [np.concatenate(part, axis=1)[:, :episodes] for part in zip(*rounds, strict=True)]
-    return Episodes(*joined)
+    return _joined(rounds, episodes)
+
+
+def _joined(rounds: Sequence[tuple[np.ndarray, np.ndarray]], episodes: int) -> Episodes:
+    """The first `episodes` of rounds of returns and lengths, (S, B) each."""
+    parts = zip(*rounds, strict=True)
+    return Episodes(*(np.concatenate(part, axis=1)[:, :episodes] for part in parts))
 
 
 def first_episodes(

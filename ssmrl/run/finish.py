@@ -5,7 +5,7 @@ import json
 import jax
 from rich.console import Console
 
-from ssmrl.run import report
+from ssmrl.run import levels, report
 from ssmrl.run.directory import RunDirectory, write_json
 from ssmrl.run.evaluate import evaluate, summarise
 from ssmrl.run.trained import Trained
@@ -23,6 +23,8 @@ def evaluate_and_report(trained: Trained, console: Console) -> None:
     run.report.mkdir(exist_ok=True)
     write_json(run.report / EVALUATION, summary)
     report.write([run], run.report, console)
+    levels.report([run], run.report)
+    levels.draw_subgoals(trained, run.report / "subgoals.png")
 
 
 def is_evaluated(run: RunDirectory, update: int) -> bool:

@@ -1,5 +1,8 @@
 """`ssmrl inspect`: what a run, an environment, a memory or an agent is made of."""
 
+import time
+from contextlib import closing
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -10,11 +13,14 @@ from rich.table import Table
 from ssmrl import envs
 from ssmrl.configs.schema import options, registered, type_name
 from ssmrl.errors import unknown
-from ssmrl.run.evaluate import first_episodes, half_width
+from ssmrl.run.collect import host_environment, rounds_on_host
+from ssmrl.run.evaluate import NO_LIMIT, first_episodes, half_width
+from ssmrl.run.program import compiled
 from ssmrl.run.trained import load_trained
 from ssmrl.shapes import Array, Key, PyTree
 
-RANDOM_EPISODES = 1024
+RANDOM_EPISODES, RANDOM_STEPS = 1024, 100_000  # at most, and about so many steps
+HOST_SECONDS = 10.0  # for random episodes of an environment in Python; the last is finished
 IN_DIM = 64  # width of the input that a memory is shown for
 
 
@@ -40,26 +46,49 @@ def inspect_env(id: str, arguments: dict[str, Any]) -> Table:
     """Spaces and limit of an environment, and what uniform actions earn in it.
 
     Raises:
-        UsageError: unknown environment or argument.
+        UsageError: unknown environment or argument, or one in Python that fails.
     """
     env, params = envs.make(id, **arguments)
-    space, limit = env.action_space(params), int(params.max_steps_in_episode)
-    final = jax.jit(
-        lambda key: first_episodes(
-            RandomPolicy(space), env, params, key, RANDOM_EPISODES, limit + 1, greedy=False
-        )
-    )(jax.random.key(0))
-    returns, lengths = np.asarray(final.returns), np.asarray(final.lengths)
+    limit = params.max_steps_in_episode
+    returns, lengths = _random_episodes(env, params)
     return table(
         {
             "environment": id,
             "observation": _space(env.observation_space(params)),
-            "action": _space(space),
-            "longest episode": f"{limit} steps",
+            "action": _space(env.action_space(params)),
+            "longest episode": "no limit known" if limit is None else f"{int(limit)} steps",
             "random policy": f"return {returns.mean():.3f} ± {half_width(returns):.3f}, "
-            f"length {lengths.mean():.1f} ({RANDOM_EPISODES} episodes)",
+            f"length {lengths.mean():.1f} ({len(returns)} episodes)",
         }
     )
+
+
+def _random_episodes(env: Any, params: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns and lengths of some episodes of uniform actions."""
+    space = env.action_space(params)
+    limit = int(params.max_steps_in_episode or NO_LIMIT)
+    count = min(max(RANDOM_STEPS // min(limit, 1000), 1), RANDOM_EPISODES)
+    if host_environment(env) is None:
+
+        def play(key: Key) -> tuple[Array, Array]:  # what is not returned is not computed: images
+            policy = RandomPolicy(space)
+            final = first_episodes(policy, env, params, key, count, limit + 1, greedy=False)
+            return final.returns, final.lengths
+
+        key = jax.random.key(0)
+        returns, lengths = jax.device_get(compiled(play, key, once=True)(key))
+        return returns, lengths
+    player, state = SimpleNamespace(policy=lambda _: RandomPolicy(space)), jnp.zeros(1)
+    begin, rounds, key = time.perf_counter(), [], jax.random.key(0)
+    plays = rounds_on_host(player, state, key, False, env, params, 1, limit + 1)
+    with closing(plays):
+        for episodes in plays:
+            rounds.append(episodes)
+            late = time.perf_counter() - begin > HOST_SECONDS
+            if late or len(rounds) >= count:
+                break
+    returns, lengths = (np.concatenate(part, axis=1)[0] for part in zip(*rounds, strict=True))
+    return returns, lengths
 
 
 def inspect_agent(name: str) -> Table:

@@ -17,12 +17,12 @@ from rich.console import Console
 from ssmrl.configs.compose import reload
 from ssmrl.errors import UsageError
 from ssmrl.run import checkpoint, finish, guard, interrupt
+from ssmrl.run.collect import HostProgram, host_environment, train_program
 from ssmrl.run.directory import RunDirectory
 from ssmrl.run.display import Display
 from ssmrl.run.logging import MetricsLog, make_row, moving_return
-from ssmrl.run.program import compile_train_step, compiled, initial_state
+from ssmrl.run.program import Program, compiled, initial_state
 from ssmrl.run.trained import Trained, build_agent, identity, state_like
-from ssmrl.shapes import PyTree
 
 
 def train(config: DictConfig, console: Console | None = None) -> RunDirectory:
@@ -73,7 +73,12 @@ def _run(run: RunDirectory, config: DictConfig, agent: Any, console: Console) ->
         OmegaConf.save(config, run.config)
         trained = Trained(run, config, agent, update, state)
         if not _done(config, log):
-            trained = _loop(trained, like, log, display, stop)
+            if note := getattr(agent, "note", None):
+                display.say(note)
+            with train_program(agent, like, config.seeds) as program:
+                if update and host_environment(agent.env):
+                    display.say("environments in Python cannot be saved: they begin new episodes")
+                trained = _loop(trained, program, log, display, stop)
     if _done(config, log):
         finish.evaluate_and_report(trained, console)
     else:
@@ -82,11 +87,14 @@ def _run(run: RunDirectory, config: DictConfig, agent: Any, console: Console) ->
 
 
 def _loop(
-    begin: Trained, like: PyTree, log: MetricsLog, display: Display, stop: Callable[[], bool]
+    begin: Trained,
+    program: Program | HostProgram,
+    log: MetricsLog,
+    display: Display,
+    stop: Callable[[], bool],
 ) -> Trained:
     """Train until the goal is reached or `stop` says so, and save."""
     run, config, agent, update, state = begin
-    program = compile_train_step(agent, like, config.seeds)
     run.add_session(update, program.compile_seconds)
     if state is None:
         begin_at = partial(initial_state, agent, seeds=config.seeds)
@@ -100,13 +108,15 @@ def _loop(
         log.sync()
         checkpoint.save(run.checkpoints, update, state, identity(config), config.keep_checkpoints)
 
-    while not _done(config, log) and not stop():
+    recent = moving_return(log.rows)
+    while not _done(config, log, recent) and not stop():
         state, metrics = program.step(state)
         update, values = update + 1, jax.device_get(metrics)
         seconds = time.perf_counter() - start
         log.write(make_row(update, update * agent.steps_per_update, seconds, values))
         guard.check_metrics(log.rows[-1])
-        display.update(log.rows[-1], moving_return(log.rows)[0])
+        recent = moving_return(log.rows)
+        display.update(log.rows[-1], recent[0])
         if update % config.checkpoint_every == 0:
             save()
     if update % config.checkpoint_every or not update:
@@ -114,9 +124,9 @@ def _loop(
     return begin._replace(update=update, state=state)
 
 
-def _done(config: DictConfig, log: MetricsLog) -> bool:
+def _done(config: DictConfig, log: MetricsLog, recent: tuple[float, bool] | None = None) -> bool:
     """All steps are done, or enough episodes have the return that was asked for."""
     if log.rows and log.rows[-1]["env_steps"] >= config.total_steps:
         return True
-    mean, enough = moving_return(log.rows)
+    mean, enough = recent or moving_return(log.rows)
     return config.stop_at_return is not None and enough and mean >= config.stop_at_return

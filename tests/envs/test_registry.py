@@ -34,7 +34,9 @@ def test_an_unknown_id_is_answered_with_the_nearest():
 
 
 def test_an_unknown_setting_is_answered_with_the_known_ones():
-    with pytest.raises(UsageError, match=r"deck_count.*known: compat, decks, k, max_steps_in_episode"):
+    with pytest.raises(
+        UsageError, match=r"deck_count.*known: compat, decks, k, max_steps_in_episode"
+    ):
         make("popgym/RepeatPreviousEasy", deck_count=2)
 
 

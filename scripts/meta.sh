@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The committed runs of results/meta_*: agents that learn within a trial, three seeds each, with
+# fresh tasks afterwards. Names as arguments run those alone: bandit cart_pole dark_room tabular_mdp.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+ensure_environment ""
+if [ $# -gt 0 ]; then names=("$@"); else names=(bandit cart_pole dark_room tabular_mdp); fi
+
+# compare NAME "MEMORIES" [EVAL OPTIONS]: train with every memory, play fresh trials, draw
+compare() {
+  local name="$1" memory runs=()
+  for memory in $2; do
+    .venv/bin/ssmrl train "experiment=meta_$name" "memory=$memory" seeds=3 "name=meta_${name}_$memory"
+    .venv/bin/ssmrl eval "meta_${name}_$memory" adaptation=true episodes=1024 "${@:3}"
+    runs+=("meta_${name}_$memory")
+  done
+  .venv/bin/ssmrl report "${runs[@]}" "out=results/meta_$name"
+}
+
+for name in "${names[@]}"; do
+  case "$name" in
+    bandit) compare bandit "s5 gru mlp" ;;
+    cart_pole) compare cart_pole "s5 gru mlp" env_args.pay=steps env_args.episodes=32 ;;
+    *) compare "$name" "s5 mlp" ;;
+  esac
+done

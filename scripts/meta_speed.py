@@ -1,0 +1,80 @@
+"""What trials, projections and mixtures add to a step: python scripts/meta_speed.py [JSON]
+
+Steps per second of 1024 environments in one jitted scan under random actions, plain and wrapped in
+turns, best of several: seconds of CPU time, which other programs disturb less than the clock.
+"""
+
+import json
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+
+from ssmrl.envs import make
+from ssmrl.envs.meta import FixedTask, Projected, Trial
+
+BATCH, STEPS, TURNS = 1024, 200, 9
+
+
+def program(env, params):
+    actions = env.action_space(params)
+
+    def step(carry, key):
+        state, total = carry
+        key_act, key_step = jax.random.split(key)
+        action = jax.vmap(actions.sample)(jax.random.split(key_act, BATCH))
+        keys = jax.random.split(key_step, BATCH)
+        obs, state, reward, *_ = jax.vmap(env.step, (0, 0, 0, None))(keys, state, action, params)
+        seen = sum(jnp.sum(x.astype(jnp.float32)) for x in jax.tree.leaves(obs))
+        return (state, total + seen + jnp.sum(reward)), None
+
+    def run(key):
+        keys = jax.random.split(key, BATCH)
+        _, state = jax.vmap(env.reset, (0, None))(keys, params)
+        strong = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
+        start = (strong, jnp.zeros(()))
+        return jax.lax.scan(step, start, jax.random.split(key, STEPS))[0][1]
+
+    return jax.jit(run).lower(jax.random.key(0)).compile()
+
+
+def microseconds(programs):
+    """CPU time of a step of one environment, by name: the best of several turns."""
+    best = dict.fromkeys(programs, float("inf"))
+    for turn in range(TURNS):
+        for name, run in programs.items():
+            begin = time.process_time()
+            run(jax.random.key(turn)).block_until_ready()
+            best[name] = min(best[name], time.process_time() - begin)
+    return {name: seconds / STEPS / BATCH * 1e6 for name, seconds in best.items()}
+
+
+def main():
+    rows = []
+    for id in ("popgym/PositionOnlyCartPoleEasy", "gymnax/CartPole-v1", "gymnax/Acrobot-v1"):
+        env, params = make(id)
+        task = FixedTask(env, params)
+        variants = {
+            "plain": (env, params),
+            "trial": (trial := Trial(task, 16), trial.default_params),
+            "projected trial": (
+                projected := Trial(Projected(task, 12), 16),
+                projected.default_params,
+            ),
+        }
+        costs = microseconds({name: program(*pair) for name, pair in variants.items()})
+        rows.append({"env": id} | {name: round(cost, 3) for name, cost in costs.items()})
+        print(rows[-1], flush=True)
+    each = {name: make("meta/Control", only=name) for name in ("Pendulum", "Acrobot", "Reacher")}
+    each |= {"all four": make("meta/Control")}
+    costs = microseconds({name: program(*pair) for name, pair in each.items()})
+    rows.append({"env": "meta/Control"} | {name: round(cost, 3) for name, cost in costs.items()})
+    print(rows[-1])
+    if len(sys.argv) > 1:
+        with open(sys.argv[1], "w") as file:
+            json.dump({"unit": "CPU microseconds per step of one environment", "rows": rows}, file)
+
+
+if __name__ == "__main__":
+    main()

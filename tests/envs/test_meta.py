@@ -1,0 +1,311 @@
+"""Trials keep their task, families draw fair ones, and references and optima are right."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssmrl.envs import make
+from ssmrl.envs.contract import Box
+from ssmrl.envs.meta import FixedTask, Mixture, Projected, RandomPhysics, Trial
+from ssmrl.envs.meta.bandits import BernoulliBandit
+from ssmrl.envs.meta.dark_room import DarkRoom
+from ssmrl.envs.meta.physics import RandomBrax
+from ssmrl.envs.meta.projection import orthonormal
+from ssmrl.envs.meta.references import UCB1, BernoulliThompson, GaussianThompson
+from ssmrl.envs.meta.t_maze import DOWN, FORWARD, TMaze
+from ssmrl.envs.meta.tabular_mdp import TabularMDP
+from ssmrl.envs.wrappers import PreviousStep
+from ssmrl.errors import UsageError
+from tests.envs.probes import Counter, run_once
+
+KEY = jax.random.key(0)
+
+
+def play(env, params, act, steps, batch=3, key=KEY):
+    """Everything that `steps` steps of `act(obs, state, key)` return, and the states: (T, B, …)."""
+
+    def step(now, key):
+        obs, state = now
+        keys = jax.random.split(key, batch)
+        action = jax.vmap(act)(obs, state, keys)
+        after, state_after, *out, info = jax.vmap(env.step, (0, 0, 0, None))(
+            keys, state, action, params
+        )
+        shown = {"obs": obs, "state": state, "action": action, "info": info}
+        reward, terminated, truncated = out
+        shown |= {"reward": reward, "terminated": terminated, "truncated": truncated}
+        return (after, state_after), shown
+
+    def run(key):
+        key, key_reset = jax.random.split(key)
+        start = jax.vmap(env.reset, (0, None))(jax.random.split(key_reset, batch), params)
+        return jax.lax.scan(step, start, jax.random.split(key, steps))[1]
+
+    return jax.tree.map(np.asarray, run_once(run, key))
+
+
+class Noted(Counter):
+    """A family over Counter (an episode has 3 steps) that draws a number for a task."""
+
+    def draw(self, key):
+        return self.default_params.replace(max_steps_in_episode=jax.random.randint(key, (), 50, 99))
+
+
+def test_a_task_lasts_a_trial_and_a_trial_ends_with_its_last_episode():
+    env = Trial(Noted(), episodes=4)
+    out = play(env, env.default_params, lambda *_: 0, steps=30)
+    task = out["state"].task.max_steps_in_episode
+    trial = np.arange(30) // 12
+    for b, t in itertools.product(range(3), range(3)):
+        assert len(set(task[trial == t, b])) == 1
+    assert len(set(task[::12].flat)) > 3
+    end = (np.arange(30) % 12 == 11)[:, None]
+    np.testing.assert_array_equal(out["terminated"], np.broadcast_to(end, (30, 3)))
+    assert not out["truncated"].any()
+    start = out["obs"]["episode_start"][..., 0]
+    np.testing.assert_array_equal(
+        start, np.broadcast_to((np.arange(30) % 3 == 0)[:, None], (30, 3))
+    )
+    index = np.broadcast_to((np.arange(30) // 3 % 4)[:, None], (30, 3))
+    np.testing.assert_array_equal(out["info"]["episode"], index)
+    # what would have followed: the first observation of one more episode
+    last = out["info"]["final_observation"]
+    assert (last["episode_start"][11] == 1).all() and (last["observation"][11] == 0).all()
+
+
+def test_a_lowered_limit_truncates_a_trial():
+    env = Trial(Noted(), episodes=4)
+    params = env.default_params.replace(max_steps_in_episode=5)
+    out = play(env, params, lambda *_: 0, steps=10)
+    assert not out["terminated"].any()
+    np.testing.assert_array_equal(np.flatnonzero(out["truncated"][:, 0]), [4, 9])
+
+
+def test_every_episode_of_a_trial_can_begin_in_the_same_state():
+    env, params = make("meta/CartPole", episodes=3)
+    out = play(env, params, lambda obs, state, key: jax.random.randint(key, (), 0, 2), steps=200)
+    begins = out["obs"]["episode_start"][:, 0, 0] > 0
+    trial = np.append(0, np.cumsum(out["terminated"][:, 0])[:-1])
+    seen = out["obs"]["observation"][:, 0]
+    for t in range(trial.max()):
+        firsts = seen[begins & (trial == t)]
+        assert len(firsts) == 3 and (firsts == firsts[0]).all()
+    assert len(np.unique(seen[begins], axis=0)) == trial[begins].max() + 1
+
+
+def test_wrong_families_and_numbers_are_refused():
+    for wrong in (
+        lambda: Trial(Noted(), 0),
+        lambda: make("meta/BernoulliBandit", arms=1),
+        lambda: make("meta/TabularMDP", states=0),
+        lambda: make("meta/DarkRoom", size=1),
+        lambda: make("meta/TMaze", length=0),
+        lambda: make("meta/Projected", features=0),
+        lambda: make("meta/RandomPhysics", spread=0.0),
+        lambda: Mixture([]),
+        lambda: Projected(FixedTask(*make("popgym/BattleshipEasy")), 4, 2),
+        lambda: Mixture([BernoulliBandit(2), BernoulliBandit(3)]),
+    ):
+        with pytest.raises(UsageError):
+            wrong()
+    with pytest.raises(UsageError, match="nearest: 'length'"):
+        RandomPhysics(*make("gymnax/CartPole-v1"), ("lenght",))
+    with pytest.raises(UsageError, match="which parameters of gymnax/Catch-bsuite"):
+        make("meta/RandomPhysics", of="gymnax/Catch-bsuite")
+    with pytest.raises(UsageError, match="unknown split 'held'; nearest: 'held_out'"):
+        make("meta/Control", split="held")
+
+
+def test_a_projection_keeps_lengths_and_reaches_every_action():
+    for rows, columns in ((12, 5), (5, 5), (3, 5)):
+        m = np.asarray(orthonormal(KEY, rows, columns))
+        gram = m.T @ m if rows >= columns else m @ m.T
+        np.testing.assert_allclose(gram, np.eye(min(rows, columns)), atol=1e-5)
+    env = Projected(FixedTask(*make("gymnax/Pendulum-v1")), features=6, actions=2)
+    assert env.observation_space(env.default_params).shape == (6,)
+    assert isinstance(env.action_space(), Box) and env.num_actions == 2
+
+    def tasks(key):
+        params = env.draw(key)
+        obs, _ = env.reset(key, params)
+        raw, _ = env.env.reset(key, params.env)
+        corners = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        return obs, raw, jax.vmap(lambda a: env._acted(a, params))(corners)
+
+    obs, raw, torque = run_once(jax.vmap(tasks), jax.random.split(KEY, 20))
+    length = [np.linalg.norm(x, axis=-1) for x in (obs, raw)]
+    np.testing.assert_allclose(*length, rtol=1e-4)
+    assert np.abs(torque).max() == 2.0  # its bound
+    discrete = Projected(FixedTask(*make("gymnax/Acrobot-v1")), features=6, actions=2)
+    params = discrete.default_params.replace(action=jnp.array([[1.0, 0], [0, 1.0], [-1.0, 0]]))
+    for action, chosen in (((1.0, 0.5), 0), ((0.5, 1.0), 1), ((-1.0, 0.0), 2)):
+        assert discrete._acted(jnp.array(action), params) == chosen
+
+
+def test_physics_vary_within_their_spread_and_stay_consistent():
+    env = make("meta/RandomPhysics", spread=0.5)[0].env
+    tasks = jax.vmap(env.draw)(jax.random.split(KEY, 500))
+    factor = np.asarray(tasks.gravity) / 9.8
+    assert 1 / 1.5 <= factor.min() < 0.7 and 1.4 < factor.max() <= 1.5 + 1e-6
+    np.testing.assert_allclose(tasks.total_mass, tasks.masscart + tasks.masspole)
+    np.testing.assert_allclose(tasks.polemass_length, tasks.masspole * tasks.length)
+    assert abs(np.corrcoef(tasks.gravity, tasks.length)[0, 1]) < 0.2
+
+
+def test_the_optimum_of_a_tabular_mdp_is_that_of_trying_every_plan():
+    env = TabularMDP(states=2, actions=2, steps=2)
+    task = jax.tree.map(np.asarray, env.draw(jax.random.key(1)))
+    odds = np.diff(task.cumulative, axis=-1, prepend=0)
+    best = max(
+        task.reward[0, a] + odds[0, a] @ [task.reward[s, plan[s]] for s in range(2)]
+        for a in range(2)
+        for plan in itertools.product(range(2), repeat=2)
+    )
+    assert env.optimal_return(task) == pytest.approx(best, abs=1e-5)
+
+
+def test_a_tabular_mdp_moves_and_pays_as_its_task_says():
+    env = TabularMDP(states=3, actions=2, steps=5)
+    task = env.draw(KEY)
+
+    def one(key):
+        _, state = env.reset_env(key, task)
+        obs, _, reward, *_ = env.step_env(key, state, 1, task)
+        return obs, reward
+
+    place, reward = run_once(jax.vmap(one), jax.random.split(KEY, 4000))
+    odds = np.diff(task.cumulative[0, 1], prepend=0)
+    np.testing.assert_allclose(np.bincount(place, minlength=3) / 4000, odds, atol=0.03)
+    assert np.mean(reward) == pytest.approx(float(task.reward[0, 1]), abs=0.06)
+    assert np.std(reward) == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_shortest_way_in_a_dark_room_gets_the_best_possible_return():
+    env = Trial(DarkRoom(size=5, steps=6), episodes=1)
+
+    def act(obs, state, key):
+        down, right = state.task.goal - state.env.place
+        sideways = jnp.where(right > 0, 4, jnp.where(right < 0, 3, 0))
+        return jnp.where(down > 0, 2, jnp.where(down < 0, 1, sideways))
+
+    out = play(env, env.default_params, act, steps=6, batch=200)
+    tasks = jax.tree.map(lambda x: x[0], out["state"].task)
+    best = jax.vmap(env.env.optimal_return)(tasks)
+    np.testing.assert_array_equal(out["reward"].sum(axis=0), best)
+    assert best.min() == 3 and best.max() == 6
+    assert len(np.unique(tasks.goal, axis=0)) == 24  # every cell but the middle
+
+
+def test_one_arm_of_a_t_maze_pays_and_the_cue_names_it():
+    for cue in (False, True):
+        env = Trial(TMaze(length=2, cue=cue), episodes=2)
+
+        def act(obs, state, key):
+            return jnp.where(obs["observation"] == 2, DOWN, FORWARD)
+
+        out = play(env, env.default_params, act, steps=6, batch=20)
+        up = out["state"].task.up[0]
+        assert 0 < up.sum() < 20
+        paid = np.where(up, np.float32(-0.1), np.float32(4))
+        np.testing.assert_array_equal(out["reward"][2], paid)
+        np.testing.assert_array_equal(out["reward"][[0, 1, 3, 4]], 0)
+        shown = out["obs"]["observation"][0]
+        np.testing.assert_array_equal(shown, np.where(up, 3, 4) if cue else np.zeros(20))
+
+
+def test_a_mixture_steps_each_environment_as_it_would_by_itself():
+    env, _ = make("meta/Control", episodes=2)
+    mixture = env.env
+
+    def compare(key):
+        task = mixture.draw(key)
+        _, state = mixture.reset(key, task)
+        action = jax.random.uniform(key, (2,), minval=-1)
+        mixed = mixture.step(key, state, action, task)
+        alone = [
+            f.step(key, s, action, t)
+            for f, s, t in zip(mixture.families, state, task.tasks, strict=True)
+        ]
+        picked = [(obs, jnp.float32(reward), end) for obs, _, reward, end, *_ in alone]
+        kept = jnp.array(
+            [  # how far the state of each has moved
+                sum(
+                    jnp.sum(jnp.abs(a - b))
+                    for a, b in zip(*map(jax.tree.leaves, pair), strict=True)
+                )
+                for pair in zip(mixed[1], state, strict=True)
+            ]
+        )
+        return task.which, (mixed[0], mixed[2], mixed[3]), picked, kept
+
+    which, mixed, alone, moved = run_once(jax.vmap(compare), jax.random.split(KEY, 40))
+    assert set(np.asarray(which).tolist()) == set(range(4))
+    for b, i in enumerate(np.asarray(which)):
+        for got, want in zip(mixed, alone[i], strict=True):
+            np.testing.assert_allclose(got[b], want[b], rtol=1e-5, atol=1e-6)
+        assert (moved[b] > 0).tolist() == [j == i for j in range(4)]
+
+
+def pulls(env, policy, trials, key=KEY):
+    """(the mean of the chosen arm, the best mean) of every pull: (T, B), (B,)."""
+    told = PreviousStep(env)
+
+    def step(now, key):
+        obs, state, reset, carry = now
+        carry, action, _ = policy.act(carry, obs, reset, key)
+        mean = jnp.take_along_axis(state.task.means, action[:, None], axis=1)[:, 0]
+        keys = jax.random.split(key, trials)
+        obs, state, _, end, *_ = jax.vmap(told.step)(keys, state, action)
+        return (obs, state, end, carry), mean
+
+    def run(key):
+        obs, state = jax.vmap(told.reset)(jax.random.split(key, trials))
+        now = (obs, state, jnp.ones(trials, bool), policy.init_carry((trials,)))
+        steps = jax.random.split(key, env.episodes)
+        return jax.lax.scan(step, now, steps)[1], jnp.max(state.task.means, axis=1)
+
+    return jax.tree.map(np.asarray, run_once(run, key))
+
+
+def test_thompson_sampling_beats_ucb1_and_both_learn_which_arm_is_best():
+    regrets = {}
+    for kind in (UCB1, BernoulliThompson):
+        env, _ = make("meta/BernoulliBandit", arms=3, episodes=60)
+        chosen, best = pulls(env, kind(3), 300)
+        regrets[kind] = (best - chosen).mean(axis=1)
+    for regret in regrets.values():
+        assert regret[-10:].mean() < 0.7 * regret[:3].mean()
+    assert regrets[BernoulliThompson].sum() < 0.9 * regrets[UCB1].sum()
+    env, _ = make("meta/GaussianBandit", arms=3, episodes=60)
+    chosen, best = pulls(env, GaussianThompson(3), 200)
+    assert (best - chosen)[-10:].mean() < 0.4 * (best - chosen)[:3].mean()
+
+
+def test_ucb1_pulls_every_arm_once_before_any_arm_twice():
+    policy = UCB1(3)
+    carry = policy.init_carry(())
+    told, actions = {"action": jnp.int32(3), "reward": jnp.zeros(1)}, []
+    for t in range(3):
+        carry, action, _ = policy.act(carry, told, jnp.array(t == 0), KEY)
+        told = {"action": action, "reward": jnp.ones(1)}
+        actions.append(int(action))
+    assert sorted(actions) == [0, 1, 2]
+
+
+def test_brax_moves_by_the_physics_of_the_task_and_as_ever_without():
+    pytest.importorskip("brax", reason="brax is an extra")
+    env, params = make("brax/inverted_pendulum", backend="spring")
+    family = RandomBrax(env, params)
+
+    def push(key):
+        _, state = family.reset_env(key, family.default_params)
+        tasks = (family.default_params, family.draw(key))
+        moved = [family.step_env(key, state, jnp.ones(1), task)[0] for task in tasks]
+        return env.step_env(key, state, jnp.ones(1), params)[0], *moved
+
+    plain, same, other = run_once(push, KEY)
+    np.testing.assert_allclose(same, plain, rtol=1e-5)
+    assert np.abs(other - plain).max() > 1e-3
