@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from ssmrl import memory as memories
+from ssmrl.agents.hieros import Hieros
 from ssmrl.agents.in_context import InContext
+from ssmrl.agents.protocol import Agent
+from ssmrl.agents.r2i import R2I
 from ssmrl.errors import UsageError, unknown
 
-AGENTS: dict[str, type[InContext]] = {"in_context": InContext}
-"""Each class has a `Config`, the frozen dataclass of its options."""
+AGENTS: dict[str, Any] = {"hieros": Hieros, "in_context": InContext, "r2i": R2I}
+"""Each class has a `Config`, the frozen dataclass of its options, and makes an `Agent`."""
 
 
-def make_agent(config: Any, env: Any, env_params: Any) -> InContext:
+def make_agent(config: Any, env: Any, env_params: Any) -> Agent:
     """The agent that `config` describes, for an environment as `ssmrl.envs.make` returns it.
 
     Args:
@@ -33,7 +36,10 @@ def make_agent(config: Any, env: Any, env_params: Any) -> InContext:
     for option in agent:
         if option not in known:
             raise unknown(f"option of agent {name!r}", option, known)
-    return cls(cls.Config(**agent), memories.make(memory.pop("name"), **memory), env, env_params)
+    made: Agent = cls(
+        cls.Config(**agent), memories.make(memory.pop("name"), **memory), env, env_params
+    )
+    return made
 
 
 def _entry(config: Any, key: str) -> dict[str, Any]:

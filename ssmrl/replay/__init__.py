@@ -1,0 +1,19 @@
+"""Trajectory replay on the device: a ring of rows per environment, and samplers of windows."""
+
+from ssmrl.replay.memory import check_fits, device_memory, nbytes, readable
+from ssmrl.replay.ring import Ring, empty, sample, windows, write
+from ssmrl.replay.samplers import SAMPLERS, sampler
+
+__all__ = [
+    "SAMPLERS",
+    "Ring",
+    "check_fits",
+    "device_memory",
+    "empty",
+    "nbytes",
+    "readable",
+    "sample",
+    "sampler",
+    "windows",
+    "write",
+]
