@@ -16,7 +16,7 @@ from gymnax.environments import spaces
 from jax.flatten_util import ravel_pytree
 
 from ssmrl.agents.in_context_config import InContextConfig
-from ssmrl.envs.contract import same_space
+from ssmrl.agents.protocol import Policy, check_same_spaces, strongly_typed
 from ssmrl.envs.wrappers import EpisodeStatistics, PreviousStep
 from ssmrl.errors import UsageError
 from ssmrl.memory import Memory
@@ -73,13 +73,6 @@ class State(NamedTuple):
     key: Key
 
 
-class Policy(NamedTuple):
-    """How to act with the parameters of a state."""
-
-    init_carry: Any  # (batch_shape) -> carry
-    act: Any  # (carry, obs, reset, key, greedy) -> (carry, action, info)
-
-
 class InContext:
     """Recurrent PPO as pure functions of one state, for one seed; `jax.vmap` over more.
 
@@ -125,14 +118,7 @@ class InContext:
         told = {"action": self.config.previous_action, "reward": self.config.previous_reward}
         wrapped = EpisodeStatistics(PreviousStep(env, **told))
         if check:
-            for kind in ("observation_space", "action_space"):
-                mine = getattr(self.env, kind)(self.env_params)
-                other = getattr(wrapped, kind)(env_params)
-                if not same_space(mine, other):
-                    raise UsageError(
-                        f"this policy was trained with {kind} {mine!r}, but {env.name} has "
-                        f"{other!r}; evaluate it on an environment with the same spaces"
-                    )
+            check_same_spaces(self.env, self.env_params, wrapped, env_params)
         return wrapped, env_params
 
     # ------------------------------------------------------------------ state and policy
@@ -146,7 +132,7 @@ class InContext:
             jax.random.split(key_env, size), self.env_params
         )
         actors = Actors(env_state, obs, jnp.ones(size, bool), self.memory.init_carry((size,)))
-        return _strongly_typed(
+        return strongly_typed(
             State(
                 params=params,
                 optimizer=self.optimizer.init(params),
@@ -202,7 +188,7 @@ class InContext:
         key, key_learn = jax.random.split(state.key)
         state, batch = self._estimate(state, rollout)
         params, optimizer, losses = self._learn(state, batch, key_learn)
-        state = _strongly_typed(
+        state = strongly_typed(
             state._replace(
                 params=params, optimizer=optimizer, actors=actors, update=state.update + 1, key=key
             )
@@ -345,6 +331,7 @@ class InContext:
             self.memory,
             encoder=c.encoder,
             head=c.head,
+            image_depth=c.image_depth,
             rngs=rngs,
         )
 
@@ -397,11 +384,3 @@ class InContext:
 def _at(x: Array, index: Any) -> Array:
     """`x[index]` for an index known to be in bounds, which spares the checks."""
     return x.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
-
-
-def _strongly_typed(state: State) -> State:
-    """The same state without weak types, which some environments leave behind in places.
-
-    They would make the state of a later update compile the training step once more.
-    """
-    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)

@@ -31,6 +31,8 @@ class InContextConfig:
         previous_action, previous_reward: whether the policy is told them. An action at random
             is noise to a memory: leave it out where the observation says all.
         encoder, head: widths of the hidden layers.
+        image_depth: channels after the first convolution of an image; each further one doubles
+            them and halves the image, down to 4 x 4.
     """
 
     total_steps: int = 500_000
@@ -56,9 +58,18 @@ class InContextConfig:
     previous_reward: bool = True
     encoder: tuple[int, ...] = (64,)
     head: tuple[int, ...] = (64,)
+    image_depth: int = 16
 
     def __post_init__(self) -> None:
-        positive = ("total_steps", "num_envs", "rollout", "epochs", "minibatches", "learning_rate")
+        positive = (
+            "total_steps",
+            "num_envs",
+            "rollout",
+            "epochs",
+            "minibatches",
+            "learning_rate",
+            "image_depth",
+        )
         for name in positive:
             if getattr(self, name) <= 0:
                 raise UsageError(f"agent.{name} must be positive, got {getattr(self, name)}")

@@ -10,7 +10,7 @@ a[t], chosen at o[t]. An episode of n steps makes n + 1 rows: its last observati
 though nobody acts there. So no reward is lost to auto-reset.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,74 +32,12 @@ from ssmrl.agents.r2i_actor import (
 from ssmrl.agents.r2i_config import R2IConfig
 from ssmrl.agents.r2i_imagination import actor_critic_loss, imagine, merged
 from ssmrl.agents.r2i_optimizer import adam, descend
+from ssmrl.agents.r2i_state import Actors, Carry, Learner, Params, Row, State
 from ssmrl.envs.wrappers import EpisodeStatistics
 from ssmrl.memory import Memory
 from ssmrl.rl.imagined import Percentiles
 from ssmrl.shapes import TB, Array, B, Key, PyTree, Scalar
 from ssmrl.world_model import Batch, Latent, WorldModel, features
-
-
-class Row(NamedTuple):
-    """What is stored, `(..., *)`: see the top of the file.
-
-    carry: what the policy carried before it saw o[t]; None unless sequences start from it.
-    """
-
-    obs: PyTree
-    action: Array
-    reward: TB
-    reset: TB
-    terminal: TB
-    carry: PyTree
-
-
-class Carry(NamedTuple):
-    """What the policy carries from step to step, `(*B, ...)`."""
-
-    latent: Latent
-    action: Array  # the last one
-
-
-class Actors(NamedTuple):
-    """The environments, and what the policy carries in each of them."""
-
-    env_state: PyTree
-    obs: PyTree
-    reward: B  # received on arriving at obs
-    reset: B  # obs is the first of an episode
-    carry: Carry
-
-
-class Params(NamedTuple):
-    """Of the three networks."""
-
-    model: nnx.State
-    actor: nnx.State
-    critic: nnx.State
-
-
-class Learner(NamedTuple):
-    """What gradient steps change."""
-
-    params: Params
-    slow_critic: nnx.State
-    optimizers: Params  # their states
-    scale: Percentiles  # of returns
-
-
-class State(NamedTuple):
-    """Everything that changes in training."""
-
-    learner: Learner
-    actors: Actors
-    replay: replay.Ring
-    update: Scalar  # int32, train steps done
-    key: Key
-
-    @property
-    def params(self) -> Params:
-        """The parameters that a checkpoint must not hold unless they are finite."""
-        return self.learner.params
 
 
 class R2I:

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 from flax import nnx
 from gymnax.environments import spaces
 
-from ssmrl.envs.contract import feature_size, flatten
+from ssmrl.envs.contract import flatten
 from ssmrl.memory import Memory as MemorySpec
 from ssmrl.memory import Prepared
 from ssmrl.memory.nnx import Memory
 from ssmrl.nets.distributions import Distribution, distribution, parameter_count
+from ssmrl.nets.images import ImageEncoder
+from ssmrl.nets.leaves import centred, leaves, split, take_apart
 from ssmrl.shapes import TB, Array, B, PyTree
 
 
@@ -42,15 +44,50 @@ class FeedForward(nnx.Module):
         return x.reshape(*batch, -1)
 
 
+class Senses(nnx.Module):
+    """Features of an observation: images through convolutions, all else as `flatten` has it.
+
+    Args:
+        space: of the observations.
+        depth: channels after the first convolution of an image.
+        rngs: its `params` stream makes the parameters.
+
+    Raises:
+        UsageError: a space that it cannot read.
+    """
+
+    def __init__(self, space: spaces.Space, depth: int, *, rngs: nnx.Rngs) -> None:
+        images, width = split(space)
+        self.space = space
+        self.images = nnx.Dict(
+            {n: ImageEncoder(s.shape[0], s.shape[2], depth, rngs=rngs) for n, s in images.items()}
+        )
+        self.out_dim = width + sum(net.out_dim for net in self.images.values())
+
+    def __call__(self, obs: PyTree) -> Array:
+        """Maps an observation with leading axes `*B` to `(*B, out_dim)`."""
+        if not self.images:
+            return flatten(self.space, obs)
+        parts = take_apart(self.space, obs)
+        features = [
+            self.images[name](centred(space, parts[name]))
+            if name in self.images
+            else flatten(space, parts[name])
+            for name, space in leaves(self.space).items()
+        ]
+        return jnp.concatenate(features, axis=-1)
+
+
 class ActorCritic(nnx.Module):
     """Policy and value of an observation and of what the memory holds.
 
     Args:
-        observation_space: any space that `ssmrl.envs.contract.flatten` reads.
+        observation_space: images, and what `ssmrl.envs.contract.flatten` reads.
         action_space: Discrete, MultiDiscrete or Box.
         memory: the memory between encoder and heads.
         encoder: widths of the encoder's layers.
         head: hidden widths of the actor and, with weights of its own, of the critic.
+        image_depth: channels after the first convolution of an image.
         rngs: its `params` stream makes the parameters.
 
     Raises:
@@ -65,10 +102,12 @@ class ActorCritic(nnx.Module):
         *,
         encoder: Sequence[int],
         head: Sequence[int],
+        image_depth: int,
         rngs: nnx.Rngs,
     ) -> None:
-        self.observation_space, self.action_space = observation_space, action_space
-        widths = [feature_size(observation_space), *encoder]
+        self.action_space = action_space
+        self.senses = Senses(observation_space, image_depth, rngs=rngs)
+        widths = [self.senses.out_dim, *encoder]
         outputs = parameter_count(action_space)
         self.encoder = FeedForward(widths, open_end=True, last_gain=2**0.5, rngs=rngs)
         self.memory = Memory(memory, widths[-1], rngs=rngs)
@@ -91,7 +130,7 @@ class ActorCritic(nnx.Module):
         return carry, *self._heads(y)
 
     def _encode(self, obs: PyTree) -> Array:
-        return self.encoder(flatten(self.observation_space, obs))
+        return self.encoder(self.senses(obs))
 
     def _heads(self, y: Array) -> tuple[Distribution, Array]:
         log_std = None if self.log_std is None else self.log_std[...]

@@ -123,7 +123,8 @@ class WorldModel(nnx.Module):
         self.input = Hidden(stoch + feature_size(action_space), c.units, rngs=rngs)
         self.memory = Memory(memory, c.units, rngs=rngs)
         self.output = Affine(memory.out_dim, c.deter, hidden_init, rngs=rngs)
-        if c.deter_from == "state":
+        self.reads_state = c.deter_from == "state" and bool(jax.tree.leaves(memory.init_carry()))
+        if self.reads_state:
             width = as_vector(memory.init_carry(), ()).shape[0]
             self.state_output = Affine(width, c.deter, hidden_init, rngs=rngs)
         self.prior_head = MLP(c.deter, 1, c.units, stoch, rngs=rngs)
@@ -295,7 +296,7 @@ class WorldModel(nnx.Module):
     def _read(self, hidden: PyTree, y: TBF) -> tuple[TBF, TBF]:
         """h, and what the prior reads: the same, unless h is read from the state."""
         out = self.output(y)
-        if self.config.deter_from == "output":
+        if not self.reads_state:
             deter = jax.nn.silu(out)
             return deter, deter
         return symlog(self.state_output(as_vector(hidden, y.shape[:-1]))), out

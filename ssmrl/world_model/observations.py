@@ -13,72 +13,18 @@ from flax import nnx
 
 from ssmrl.envs.contract import (
     Box,
-    Dict,
     Discrete,
     MultiDiscrete,
     Space,
-    Tuple,
     feature_size,
     flatten,
 )
-from ssmrl.errors import UsageError
 from ssmrl.nets.dreamer import MLP
-from ssmrl.nets.images import ImageDecoder, ImageEncoder, stages
+from ssmrl.nets.images import ImageDecoder, ImageEncoder
+from ssmrl.nets.leaves import bounds, centred, is_image, leaves, put_together, split, take_apart
 from ssmrl.nets.two_hot import symexp, symlog
 from ssmrl.shapes import TB, TBF, Array, PyTree
 from ssmrl.world_model.config import WorldModelConfig
-
-
-def leaves(space: Space, path: tuple[str, ...] = ()) -> dict[str, Space]:
-    """The spaces inside Dict and Tuple spaces by path, e.g. `camera/left`.
-
-    Raises:
-        UsageError: an image that cannot be read: see `is_image`.
-    """
-    children = _children(space)
-    if children is None:
-        is_image(space)
-        return {_name(path): space}
-    inside = [leaves(child, (*path, str(key))) for key, child in children]
-    return {name: leaf for part in inside for name, leaf in part.items()}
-
-
-def take_apart(space: Space, x: PyTree, path: tuple[str, ...] = ()) -> dict[str, Array]:
-    """The leaves of an element of `space`, with any leading axes, by the names of `leaves`."""
-    children = _children(space)
-    if children is None:
-        return {_name(path): x}
-    inside = [take_apart(child, x[key], (*path, str(key))) for key, child in children]
-    return {name: leaf for part in inside for name, leaf in part.items()}
-
-
-def put_together(space: Space, parts: dict[str, Array], path: tuple[str, ...] = ()) -> PyTree:
-    """The inverse of `take_apart`."""
-    children = _children(space)
-    if children is None:
-        return parts[_name(path)]
-    each = {key: put_together(child, parts, (*path, str(key))) for key, child in children}
-    return each if isinstance(space, Dict) else tuple(each.values())
-
-
-def is_image(space: Space) -> bool:
-    """Whether the space is one of images: three axes of uint8.
-
-    Raises:
-        UsageError: an image that is not square, whose side is no power of two from 8 on, or
-            whose bounds are not two different finite numbers.
-    """
-    if not isinstance(space, Box) or len(space.shape) != 3 or space.dtype != jnp.uint8:
-        return False
-    if space.shape[0] != space.shape[1] or stages(space.shape[0]) is None:
-        raise UsageError(
-            "images must be square with a side of 8, 16, 32, 64, ... pixels, channels last; got "
-            f"{space!r}. Resize or pad them, or declare them float32 to be read as vectors"
-        )
-    low, high = _bounds(space)
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise UsageError(f"images need finite bounds, low below high, such as 0 and 255: {space!r}")
-    return True
 
 
 class Encoder(nnx.Module):
@@ -95,7 +41,7 @@ class Encoder(nnx.Module):
 
     def __init__(self, space: Space, config: WorldModelConfig, *, rngs: nnx.Rngs) -> None:
         self.space = space
-        images, width = _split(space)
+        images, width = split(space)
         self.images = nnx.Dict(
             {
                 name: ImageEncoder(s.shape[0], s.shape[2], config.cnn_depth, rngs=rngs)
@@ -112,7 +58,7 @@ class Encoder(nnx.Module):
         parts = take_apart(self.space, obs)
         for name, space in leaves(self.space).items():
             if name in self.images:
-                outputs.append(self.images[name](_centred(space, parts[name])))
+                outputs.append(self.images[name](centred(space, parts[name])))
             else:
                 x = flatten(space, parts[name])
                 vectors.append(symlog(x) if isinstance(space, Box) else x)
@@ -146,7 +92,7 @@ class Decoder(nnx.Module):
         self, in_dim: int, space: Space, config: WorldModelConfig, *, rngs: nnx.Rngs
     ) -> None:
         self.space = space
-        images, width = _split(space)
+        images, width = split(space)
         self.images = nnx.Dict(
             {
                 name: ImageDecoder(in_dim, s.shape[0], s.shape[2], config.cnn_depth, rngs=rngs)
@@ -173,37 +119,6 @@ class Decoder(nnx.Module):
 # ------------------------------------------------------------------------------ leaves
 
 
-def _children(space: Space) -> list[tuple[Any, Space]] | None:
-    """Keys and spaces inside a Dict or Tuple space; None for a leaf."""
-    if isinstance(space, Dict):
-        return list(space.spaces.items())
-    return list(enumerate(space.spaces)) if isinstance(space, Tuple) else None
-
-
-def _name(path: tuple[str, ...]) -> str:
-    return "/".join(path) or "observation"
-
-
-def _split(space: Space) -> tuple[dict[str, Any], int]:
-    """The images of a space, and the width of all other leaves together."""
-    found = leaves(space)
-    images = {name: s for name, s in found.items() if is_image(s)}
-    width = sum(feature_size(s) for name, s in found.items() if name not in images)
-    if not images and not width:
-        raise UsageError(f"there is nothing to observe in {space!r}")
-    return images, width
-
-
-def _bounds(space: Box) -> tuple[float, float]:
-    return float(np.min(space.low)), float(np.max(space.high))
-
-
-def _centred(space: Box, x: Array) -> Array:
-    """An image with its bounds at -1/2 and 1/2."""
-    low, high = _bounds(space)
-    return (x.astype(jnp.float32) - low) / (high - low) - 0.5
-
-
 def _groups(space: Discrete | MultiDiscrete, x: Array) -> list[Array]:
     """One-hots or logits `(*B, F)` side by side, as arrays with the classes last."""
     sizes = (space.n,) if isinstance(space, Discrete) else space.nvec
@@ -216,7 +131,7 @@ def _groups(space: Discrete | MultiDiscrete, x: Array) -> list[Array]:
 def _loss(space: Any, output: Array, target: Array) -> TB:
     if isinstance(space, Box):
         image = is_image(space)
-        wanted = _centred(space, target) if image else symlog(flatten(space, target))
+        wanted = centred(space, target) if image else symlog(flatten(space, target))
         return jnp.sum(jnp.square(output - wanted), axis=(-3, -2, -1) if image else -1)
     logits, one_hots = _groups(space, output), _groups(space, flatten(space, target))
     pairs = zip(logits, one_hots, strict=True)
@@ -230,7 +145,7 @@ def _most_likely(space: Any, output: Array) -> Array:
         index = jnp.concatenate(each, axis=-1).astype(space.dtype)
         return index[..., 0] if isinstance(space, Discrete) else index
     if is_image(space):
-        low, high = _bounds(space)
+        low, high = bounds(space)
         x = jnp.clip((output + 0.5) * (high - low) + low, low, high)
     else:
         x = symexp(output).reshape(*output.shape[:-1], *space.shape)

@@ -106,3 +106,19 @@ class Pair(Probe):
     def pay(self, state, action):
         seen = self.observe(state)
         return (action[0] == seen["sign"]) * 0.5 + (action[1] == seen["third"][0]) * 0.5
+
+
+class Corner(Probe):
+    """The corner of a picture that is lit has to be named."""
+
+    length = 2
+    actions = Discrete(2)
+    observations = Box(0, 255, (8, 8, 1), jnp.uint8)
+
+    def observe(self, state):
+        dark = jnp.zeros((8, 8, 1), jnp.uint8)
+        first, last = dark.at[:3, :3].set(200), dark.at[-3:, -3:].set(200)
+        return jnp.where(state.cue > 0, first, last)
+
+    def pay(self, state, action):
+        return jnp.where(action == (state.cue > 0), 0.5, -0.5)

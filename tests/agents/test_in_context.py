@@ -15,7 +15,7 @@ from ssmrl.memory import GRU, WithOffset, make
 from ssmrl.memory.nnx import FrozenParam, SSMParam
 from ssmrl.memory.nnx import Memory as MemoryModule
 from ssmrl.nets.optimizer import adam
-from tests.agents.probes import Match, Pair, Recall, Salary
+from tests.agents.probes import Corner, Match, Pair, Recall, Salary
 from tests.envs.probes import run_once
 
 SMALL = InContextConfig(
@@ -226,6 +226,11 @@ def test_continuous_actions_are_learned_with_normalised_observations_and_rewards
 def test_several_integers_are_acted_at_once_on_dictionaries_of_observations():
     _, metrics = train(agent(Pair(), num_envs=16, rollout=16), 60)
     assert float(metrics["return"][0]) < 1.2 and last_return(metrics) > 1.9
+
+
+def test_pictures_are_told_apart():
+    _, metrics = train(agent(Corner(), "mlp", num_envs=16, rollout=16, image_depth=4), 40)
+    assert float(metrics["return"][0]) < 0.5 and last_return(metrics) > 0.9
 
 
 # ------------------------------------------------------------------ acting
