@@ -17,8 +17,8 @@ class WorldModelConfig:
         groups, classes: G categoricals of C classes make one latent z.
         deter: D, width of what is read out of the memory.
         deter_from: what of the memory h is read from: its `output` (R2I), or its `state`, real
-            and imaginary parts (Hieros, where the prior still reads the output); the
-            output where there is no state.
+            and imaginary parts (Hieros, where the prior still reads the output); the output
+            where there is no state.
         units: H, width of the memory's input and of the layers before the latent's logits.
         unimix: share of the uniform distribution in every categorical.
         initial: what an episode starts from: a `learned` carry and the mode of the prior, or

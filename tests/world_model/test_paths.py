@@ -16,6 +16,7 @@ FEW = {"features": 8, "layers": 1}
 MEMORIES = {
     "s5 sequential": ("s5", S5 | {"scan": "sequential"}),
     "s5 associative": ("s5", S5 | {"scan": "associative", "discretization": "bilinear"}),
+    "s5, h from its state": ("s5", S5, {"deter_from": "state"}),
     "lru": ("lru", FEW | {"state": 6}),
     "mamba": ("mamba", FEW),
     "gru": ("gru", FEW),
@@ -30,8 +31,9 @@ def leaves_close(x, y):
 
 @pytest.mark.parametrize("name", MEMORIES)
 def test_a_sequence_gives_what_acting_step_by_step_gives(name):
-    kind, options = MEMORIES[name]
-    world_model, batch, key = model(kind, memory_options=options), rows(), jax.random.key(5)
+    kind, options, *config = MEMORIES[name]
+    world_model = model(kind, memory_options=options, **dict(*config))
+    batch, key = rows(), jax.random.key(5)
     before = jnp.array([2, 1])
 
     def both(start, batch):

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# The committed comparison of results/hieros_grid: one level, two levels, two levels without a
+# reward for subgoals, and random subgoals; three seeds each.
+#   scripts/hieros_grid.sh [KEY=VALUE ...]    e.g. total_steps=50_000
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+ensure_environment ""
+declare -A arms=(
+  [one_level]="agent.levels=1"
+  [two_levels]="agent.levels=2"
+  [no_subgoal_reward]="agent.subgoal_weight=0"
+  [random_top]="agent.random_top=true"
+)
+runs=()
+for arm in one_level two_levels no_subgoal_reward random_top; do
+  run="hieros_grid_$arm"
+  .venv/bin/ssmrl train experiment=hieros_grid "${arms[$arm]}" seeds=3 "name=$run" "$@"
+  runs+=("$run")
+done
+.venv/bin/ssmrl report "${runs[@]}" out=results/hieros_grid

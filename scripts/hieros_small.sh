@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# The committed runs of results/hieros_<task>, three seeds each: one level and two levels on
+# small tasks; on the memory task one level with S5 and with a GRU of as many parameters.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+ensure_environment ""
+compare() {  # NAME OVERRIDE...
+  local task="$1" runs=() run
+  shift
+  for levels in 1 2; do
+    run="hieros_${task}_$levels"
+    .venv/bin/ssmrl train experiment=hieros_small "$@" "agent.levels=$levels" seeds=3 "name=$run"
+    runs+=("$run")
+  done
+  .venv/bin/ssmrl report "${runs[@]}" "out=results/hieros_$task"
+}
+compare cartpole
+images=(agent.length=16 agent.train_ratio=32 agent.imagined_starts=64 agent.horizon=9
+  agent.decoder_scale=30 agent.cont_scale=1 agent.rep_scale=0.1 agent.entropy_coef=1e-2
+  agent.model_lr=2e-3)  # a few pixels that are on
+compare catch env=gymnax/Catch-bsuite total_steps=30_000 "${images[@]}"
+compare deepsea env=gymnax/DeepSea-bsuite env_args.size=8 total_steps=60_000 "${images[@]}"
+chain=(env=gymnax/MemoryChain-bsuite env_args.memory_length=10 total_steps=100_000 seeds=3
+  agent.levels=1 agent.reward_scale=10 agent.decoder_scale=1 agent.cont_scale=1
+  agent.dyn_scale=0.1)
+.venv/bin/ssmrl train experiment=hieros_small "${chain[@]}" name=hieros_memory_s5
+.venv/bin/ssmrl train experiment=hieros_small "${chain[@]}" memory=gru memory.features=47 \
+  memory.layers=1 memory.norm=none memory.activation=none name=hieros_memory_gru
+.venv/bin/ssmrl report hieros_memory_s5 hieros_memory_gru out=results/hieros_memory

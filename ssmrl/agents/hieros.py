@@ -1,0 +1,377 @@
+"""Hieros: a hierarchy of agents that imagine, each at its own pace (Mattes et al. 2023).
+
+Level 0 sees the environment and acts in it. Level i > 0 sees the last k latents of the level
+below and acts every k^i steps: its action is a subgoal for that level, a code that the lower
+level's own autoencoder understands. Every level has a world model, an actor and a replay of its
+own, and learns in imagination in its own steps, as R2I does.
+
+Clocks belong to the environments: at the first step of an episode all levels act, and at its
+last observation all levels look, so that each of them knows where episodes end and what was
+paid there. For that, an environment whose episode is over waits for one step: the last
+observation is a row like any other, though no action follows. (The clock of the original is
+shared by all environments; its higher levels miss most ends, and rewards at ends are lost.)
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ssmrl import replay
+from ssmrl.agents.hieros_config import HierosConfig
+from ssmrl.agents.hieros_level import Learner, Level, LevelCarry, Params, Player, Row
+from ssmrl.agents.protocol import Policy, check_same_spaces, strongly_typed
+from ssmrl.agents.r2i_actor import check_action_space, random_actions, to_env
+from ssmrl.envs.wrappers import EpisodeStatistics
+from ssmrl.memory import Memory
+from ssmrl.memory.spec import where_reset
+from ssmrl.shapes import Array, B, Key, PyTree, Scalar
+
+
+class Carry(NamedTuple):
+    """What the policy carries from step to step, `(*B, ...)`.
+
+    clock: int32, environment steps since the episode began.
+    """
+
+    levels: tuple[LevelCarry, ...]
+    clock: B
+
+
+class Thought(NamedTuple):
+    """What the levels did at one step, bottom to top.
+
+    Attributes:
+        carry: after the step.
+        due: `(*B,)` bool of each level, whether it looked and acted.
+        seen: what each level was shown.
+        goal: `(*B, code_groups)` the subgoal of each level, None at the top.
+    """
+
+    carry: Carry
+    due: tuple[B, ...]
+    seen: tuple[PyTree, ...]
+    goal: tuple[Array | None, ...]
+
+
+class Actors(NamedTuple):
+    """The environments, and what is going on in each of them.
+
+    Attributes:
+        env_state, obs: of the step to come.
+        reward: received on arriving at `obs`.
+        reset: `obs` is the first of an episode.
+        last: it is the last one, so that no action follows.
+        terminal: likewise, and not because of a time limit.
+        following: the first observation of the next episode, where `last`.
+        earned: reward since the last action of each level.
+        carry: of the policy.
+    """
+
+    env_state: PyTree
+    obs: PyTree
+    reward: B
+    reset: B
+    last: B
+    terminal: B
+    following: PyTree
+    earned: tuple[B, ...]
+    carry: Carry
+
+
+class State(NamedTuple):
+    """Everything that changes in training."""
+
+    learners: tuple[Learner, ...]
+    actors: Actors
+    replays: tuple[replay.Ring, ...]
+    update: Scalar  # int32, train steps done
+    key: Key
+
+    @property
+    def params(self) -> tuple[Params, ...]:
+        """The parameters that a checkpoint must not hold unless they are finite."""
+        return tuple(learner.params for learner in self.learners)
+
+
+class Hieros:
+    """Hieros as pure functions of one state, for one seed; `jax.vmap` over more.
+
+    Args:
+        config: options.
+        memory: the sequence model of every level's world model.
+        env: a gymnax-style environment.
+        env_params: its parameters.
+
+    Raises:
+        UsageError: options or spaces that do not fit, replays that the device cannot hold.
+    """
+
+    Config = HierosConfig
+
+    def __init__(self, config: HierosConfig, memory: Memory, env: Any, env_params: Any) -> None:
+        self.config, self.memory = config, memory
+        self.env, self.env_params = EpisodeStatistics(env), env_params
+        self.obs_space = env.observation_space(env_params)
+        self.action_space = env.action_space(env_params)
+        check_action_space(self.action_space)
+        self.steps_per_update = config.num_envs * config.rollout
+        self.levels: list[Level] = []
+        seen, done = self.obs_space, self.action_space
+        for i in range(config.levels):
+            level = Level(config.at(i), memory, seen, done, has_goal=i + 1 < config.levels)
+            self.levels.append(level)
+            seen, done = level.window_space, level.code_space
+        each = zip(self._row_specs(), self.levels, strict=True)
+        self.replay_bytes = sum(
+            replay.nbytes(row, level.config.capacity, config.num_envs) for row, level in each
+        )
+        replay.check_fits(
+            self.replay_bytes, replay.device_memory(), "lower agent.replay_size or seeds"
+        )
+
+    @property
+    def note(self) -> str:
+        """What a user should know before training starts."""
+        rows = ", ".join(f"{level.config.replay_size:,}" for level in self.levels)
+        return (
+            f"replays {replay.readable(self.replay_bytes)} on device for each seed "
+            f"({rows} rows of levels 0 to {self.config.levels - 1})"
+        )
+
+    def evaluation_env(self, env: Any, env_params: Any) -> tuple[Any, Any]:
+        """Another environment, wrapped as the policy expects it.
+
+        Raises:
+            UsageError: its spaces differ from those of the training environment.
+        """
+        wrapped = EpisodeStatistics(env)
+        check_same_spaces(self.env, self.env_params, wrapped, env_params)
+        return wrapped, env_params
+
+    # ------------------------------------------------------------------ state and policy
+
+    def init(self, key: Key) -> State:
+        """The state before training: fresh parameters, environments reset, empty replays."""
+        c = self.config
+        key, key_env, *keys = jax.random.split(key, 2 + c.levels)
+        learners = tuple(level.init(k) for level, k in zip(self.levels, keys, strict=True))
+        obs, env_state = jax.vmap(self.env.reset, in_axes=(0, None))(
+            jax.random.split(key_env, c.num_envs), self.env_params
+        )
+        zero, no = jnp.zeros(c.num_envs), jnp.zeros(c.num_envs, bool)
+        actors = Actors(
+            env_state=env_state,
+            obs=obs,
+            reward=zero,
+            reset=~no,
+            last=no,
+            terminal=no,
+            following=obs,
+            earned=(zero,) * c.levels,
+            carry=self._initial_carry(tuple(x.params for x in learners), (c.num_envs,)),
+        )
+        rings = tuple(
+            replay.empty(row, level.config.capacity, c.num_envs)
+            for row, level in zip(self._row_specs(), self.levels, strict=True)
+        )
+        return strongly_typed(State(learners, actors, rings, jnp.zeros((), jnp.int32), key))
+
+    def policy(self, state: State) -> Policy:
+        """How to act with this state's parameters.
+
+        `act(carry, obs, reset, key, greedy)` takes observations of the environment with any
+        batch axes `*B` and reset `(*B,)`; it returns the next carry, actions within the bounds
+        of the action space, and `{"value": (*B,)}`, level 0's of the environment's reward.
+        """
+        players = self._players(state)
+
+        def act(
+            carry: Carry, obs: PyTree, reset: B, key: Key, greedy: bool = False
+        ) -> tuple[Carry, Array, dict[str, Array]]:
+            none = jnp.zeros_like(reset)
+            thought = self.think(players, carry, obs, reset, none, key, greedy)
+            lowest = thought.carry.levels[0]
+            value = players[0].value(lowest.latent, thought.goal[0])
+            return thought.carry, to_env(self.action_space, lowest.action), {"value": value}
+
+        def init_carry(batch_shape: tuple[int, ...]) -> Carry:
+            return self._initial_carry(state.params, batch_shape)
+
+        return Policy(init_carry, act)
+
+    def think(
+        self,
+        players: list[Player],
+        carry: Carry,
+        obs: PyTree,
+        reset: B,
+        last: B,
+        key: Key,
+        greedy: bool = False,
+        anyhow: Scalar | None = None,
+    ) -> Thought:
+        """One step of all levels: they look from bottom to top, then act from top to bottom.
+
+        last: all levels look at the end of an episode. anyhow: whether actions are random.
+        """
+        c = self.config
+        clock = jnp.where(reset, 0, carry.clock)
+        keys = jax.random.split(key, (2, c.levels))
+        due = tuple((clock % c.every**i == 0) | last for i in range(c.levels))
+        seen, looked = [obs], []
+        for i, player in enumerate(players):
+            looked.append(player.observe(carry.levels[i], seen[i], reset, due[i], keys[0, i]))
+            seen.append(looked[i].window)
+        goal: list[Array | None] = [None] * c.levels
+        for i, player in reversed(list(enumerate(players))):
+            if i + 1 < c.levels:
+                goal[i] = looked[i + 1].action
+            pi = player.policy(looked[i].latent, goal[i])
+            action = pi.mode() if greedy else pi.sample(seed=keys[1, i])
+            chance = jnp.array(True) if self._is_random(i) else anyhow
+            if chance is not None:
+                anything = random_actions(player.level.action_space, keys[1, i], reset.shape)
+                action = jnp.where(chance, anything, action)
+            action = where_reset(due[i], action, looked[i].action)
+            looked[i] = looked[i]._replace(action=action)
+        return Thought(Carry(tuple(looked), clock + 1), due, tuple(seen[:-1]), tuple(goal))
+
+    # ------------------------------------------------------------------ training
+
+    def train_step(self, state: State) -> tuple[State, dict[str, Scalar]]:
+        """A rollout of all environments and the updates due; pure, to be jitted whole.
+
+        Until `prefill` steps are done actions are random and nothing is learned. Metrics are
+        float32 scalars: `return` and `length` are means over the episodes that ended in this
+        rollout (NaN if none did), `episodes` their number; those of level i, `level<i>/...`,
+        are means over its updates, 0 while there are none. Steps in which an environment waits
+        count as environment steps.
+        """
+        key, key_collect, *keys = jax.random.split(state.key, 2 + self.config.levels)
+        prefilling = state.update * self.steps_per_update < self.config.prefill
+        actors, rings, info = self._collect(state, prefilling, key_collect)
+        learners = list(state.learners)
+        metrics: dict[str, Scalar] = {}
+        for i, level in enumerate(self.levels):
+            if self._is_random(i):
+                continue
+            ready = ~prefilling & level.ready(rings[i])
+            entropy_coef = self._entropy_coef(level.config, state.update)
+            learners[i], found = level.learn(learners[i], rings[i], ready, entropy_coef, keys[i])
+            metrics |= {f"level{i}/{name}": value for name, value in found.items()}
+        state = State(tuple(learners), actors, rings, state.update + 1, key)
+        ended = info["episode_end"]
+        episodes = jnp.sum(ended.astype(jnp.float32))
+        return strongly_typed(state), {
+            "return": jnp.sum(info["episode_return"] * ended) / episodes,
+            "length": jnp.sum(info["episode_length"] * ended) / episodes,
+            "episodes": episodes,
+            **metrics,
+        }
+
+    def _collect(
+        self, state: State, prefilling: Scalar, key: Key
+    ) -> tuple[Actors, tuple[replay.Ring, ...], dict[str, Array]]:
+        """Acts for `rollout` steps in all environments and stores what every level saw."""
+        c, players = self.config, self._players(state)
+
+        def step(actors: Actors, keys: Key) -> tuple[Actors, Any]:
+            thought = self.think(
+                players,
+                actors.carry,
+                actors.obs,
+                actors.reset,
+                actors.last,
+                keys[0],
+                anyhow=prefilling,
+            )
+            rows, earned = self._rows(actors, thought)
+            actors, episode = self._advance(actors, thought.carry, earned, keys[1:])
+            return actors, (rows, thought.due, episode)
+
+        keys = jax.random.split(key, (c.rollout, 1 + c.num_envs))
+        actors, (rows, due, info) = jax.lax.scan(step, state.actors, keys)
+        rings = tuple(map(replay.write, state.replays, rows, due))
+        return actors, rings, info
+
+    def _rows(self, actors: Actors, thought: Thought) -> tuple[tuple[Row, ...], tuple[B, ...]]:
+        """What each level stores where it is due, and what it has earned since."""
+        rows, left = [], []
+        for i, carry in enumerate(thought.carry.levels):
+            earned = actors.earned[i] + actors.reward
+            paid = earned * self.config.reward_share**i
+            if self.config.lose_terminal_reward:
+                paid = jnp.where(actors.last, 0.0, paid)
+            rows.append(
+                Row(
+                    obs=thought.seen[i],
+                    action=carry.action,
+                    reward=paid,
+                    reset=actors.reset,
+                    terminal=actors.terminal,
+                    goal=thought.goal[i],
+                )
+            )
+            left.append(jnp.where(thought.due[i], 0.0, earned))
+        return tuple(rows), tuple(left)
+
+    def _advance(
+        self, actors: Actors, carry: Carry, earned: tuple[B, ...], keys: Key
+    ) -> tuple[Actors, dict[str, Array]]:
+        """One step of every environment that does not wait, and what its episode came to."""
+        action = to_env(self.action_space, carry.levels[0].action)
+        obs, env_state, reward, terminated, truncated, info = jax.vmap(
+            self.env.step, in_axes=(0, 0, 0, None)
+        )(keys, actors.env_state, action, self.env_params)
+        waits, ended = actors.last, terminated | truncated
+        terminal = ended if self.config.treat_truncation_as_terminal else terminated
+        shown = where_reset(
+            waits, actors.following, where_reset(ended, info["final_observation"], obs)
+        )
+        advanced = Actors(
+            env_state=where_reset(waits, actors.env_state, env_state),
+            obs=shown,
+            reward=jnp.where(waits, 0.0, jnp.asarray(reward, jnp.float32)),
+            reset=waits,
+            last=ended & ~waits,
+            terminal=terminal & ~waits,
+            following=obs,
+            earned=earned,
+            carry=carry,
+        )
+        numbers = {k: info[k] for k in ("episode_return", "episode_length")}
+        return advanced, {**numbers, "episode_end": info["episode_end"] & ~waits}
+
+    # ------------------------------------------------------------------ parts
+
+    def _is_random(self, level: int) -> bool:
+        return self.config.random_top and 0 < level == self.config.levels - 1
+
+    def _players(self, state: State) -> list[Player]:
+        return [Player(level, p) for level, p in zip(self.levels, state.params, strict=True)]
+
+    def _initial_carry(self, params: tuple[Params, ...], batch_shape: tuple[int, ...]) -> Carry:
+        each = zip(self.levels, params, strict=True)
+        carries = tuple(level.initial_carry(p, batch_shape) for level, p in each)
+        return Carry(carries, jnp.zeros(batch_shape, jnp.int32))
+
+    def _row_specs(self) -> list[Row]:
+        """Shapes and dtypes of one row of each level, for one environment."""
+        obs, _ = jax.eval_shape(lambda key: self.env.reset(key, self.env_params), jax.random.key(0))
+        specs = []
+        for level in self.levels:
+            specs.append(level.row_spec(obs))
+            obs = {
+                name: jax.ShapeDtypeStruct(space.shape, space.dtype)
+                for name, space in level.window_space.spaces.items()
+            }
+        return specs
+
+    def _entropy_coef(self, config: HierosConfig, update: Array) -> Array | float:
+        start, end = config.entropy_coef, config.entropy_final
+        if end is None:
+            return start
+        updates = max(config.total_steps // self.steps_per_update, 1)
+        return optax.linear_schedule(start, end, updates)(update)
