@@ -63,7 +63,7 @@ class Deck:
         return Deck(cards=self.cards, dealt=dealt, known=known)
 
     def _at(self, position: Scalar | int) -> Scalar:
-        return self.cards.at[position].get(**IN_BOUNDS)
+        return jnp.asarray(self.cards).at[position].get(**IN_BOUNDS)
 
 
 def new_deck(decks: int, kind: str) -> Deck:

@@ -185,7 +185,7 @@ class WindowAttention(Memory):
         logits = jnp.where(jnp.moveaxis(bad[rows], 2, 0)[:, None, :, None], jnp.nan, logits)
         ago = self.window - 1 + jnp.arange(size)[:, None] - jnp.arange(width)[None]
         near = (ago >= 0) & (ago < self.window)
-        logits = logits + bias[:, jnp.clip(ago, 0, self.window - 1)][None, :, None]
+        logits = logits + jnp.asarray(bias)[:, jnp.clip(ago, 0, self.window - 1)][None, :, None]
         episode = episode.reshape(blocks, size, n)
         same = episode[:, :, None] == episodes[rows][:, None]  # (blocks, size, width, N)
         seen = jnp.moveaxis(same & near[None, :, :, None], 3, 0)[:, None]
