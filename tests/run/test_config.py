@@ -83,11 +83,16 @@ def test_every_agent_and_memory_has_a_file():
 
 
 @pytest.mark.parametrize("experiment", shipped("experiment"))
-def test_a_preset_composes_with_every_memory_and_gives_an_agent(experiment):
+def test_a_preset_composes_with_what_is_tuned_for_it_and_gives_an_agent(experiment):
     for name in memory.MEMORIES:
-        config = load([f"experiment={experiment}", f"memory={name}"])
-        assert config.memory.name == name
+        if name == "gru" or f"{experiment}_{name}" in shipped("tuned"):
+            assert load([f"experiment={experiment}", f"memory={name}"]).memory.name == name
     build_agent(load([f"experiment={experiment}", "memory=mlp", "memory.features=8"]))
+
+
+def test_every_memory_composes_with_a_preset():
+    for name in memory.MEMORIES:
+        assert load(["experiment=smoke", f"memory={name}"]).memory.name == name
 
 
 def test_the_tuning_of_one_memory_stays_with_it():
