@@ -77,6 +77,7 @@ def oracle_returns(size: str, episodes: int) -> dict[str, float]:
 
 
 def main() -> None:
+    """Make what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("side_by_side", "oracle"))
     parser.add_argument("names", nargs="*", help="texture sets, or sizes")

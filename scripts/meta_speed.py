@@ -18,6 +18,7 @@ BATCH, STEPS, TURNS = 1024, 200, 9
 
 
 def program(env, params):
+    """A compiled rollout from a key: the sum of all that `BATCH` environments showed and paid."""
     actions = env.action_space(params)
 
     def step(carry, key):
@@ -51,6 +52,7 @@ def microseconds(programs):
 
 
 def main():
+    """Measure all variants; rows to the file that is named."""
     rows = []
     for id in ("popgym/PositionOnlyCartPoleEasy", "gymnax/CartPole-v1", "gymnax/Acrobot-v1"):
         env, params = make(id)

@@ -21,7 +21,7 @@ import optax
 from ssmrl import replay
 from ssmrl.agents.hieros_config import HierosConfig
 from ssmrl.agents.hieros_level import Learner, Level, LevelCarry, Params, Player, Row
-from ssmrl.agents.protocol import Policy, check_same_spaces, strongly_typed
+from ssmrl.agents.protocol import Policy, check_same_spaces, episode_means, strongly_typed
 from ssmrl.agents.r2i_actor import check_action_space, random_actions, to_env
 from ssmrl.envs.wrappers import EpisodeStatistics
 from ssmrl.memory import Memory
@@ -262,14 +262,7 @@ class Hieros:
             learners[i], found = level.learn(learners[i], rings[i], ready, entropy_coef, keys[i])
             metrics |= {f"level{i}/{name}": value for name, value in found.items()}
         state = State(tuple(learners), actors, rings, state.update + 1, key)
-        ended = info["episode_end"]
-        episodes = jnp.sum(ended.astype(jnp.float32))
-        return strongly_typed(state), {
-            "return": jnp.sum(info["episode_return"] * ended) / episodes,
-            "length": jnp.sum(info["episode_length"] * ended) / episodes,
-            "episodes": episodes,
-            **metrics,
-        }
+        return strongly_typed(state), episode_means(info) | metrics
 
     def _collect(
         self, state: State, prefilling: Scalar, key: Key

@@ -16,7 +16,7 @@ from gymnax.environments import spaces
 from jax.flatten_util import ravel_pytree
 
 from ssmrl.agents.in_context_config import InContextConfig
-from ssmrl.agents.protocol import Policy, check_same_spaces, strongly_typed
+from ssmrl.agents.protocol import Policy, check_same_spaces, episode_means, strongly_typed
 from ssmrl.envs.wrappers import EpisodeStatistics, PreviousStep
 from ssmrl.errors import UsageError
 from ssmrl.memory import Memory
@@ -193,12 +193,8 @@ class InContext:
                 params=params, optimizer=optimizer, actors=actors, update=state.update + 1, key=key
             )
         )
-        ended = info["episode_end"]
-        episodes = jnp.sum(ended.astype(jnp.float32))
         return state, {
-            "return": jnp.sum(info["episode_return"] * ended) / episodes,
-            "length": jnp.sum(info["episode_length"] * ended) / episodes,
-            "episodes": episodes,
+            **episode_means(info),
             **losses,
             "learning_rate": jnp.asarray(self._learning_rate(state.update - 1), jnp.float32),
         }

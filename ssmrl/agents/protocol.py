@@ -3,10 +3,11 @@
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from ssmrl.envs.contract import Environment, EnvParams, same_space
 from ssmrl.errors import UsageError
-from ssmrl.shapes import Key, PyTree, Scalar
+from ssmrl.shapes import Array, Key, PyTree, Scalar
 
 
 class Policy(NamedTuple):
@@ -59,6 +60,20 @@ def check_same_spaces(env: Any, env_params: Any, other: Any, other_params: Any) 
                 f"this policy was trained with {kind} {mine!r}, but {other.name} has "
                 f"{theirs!r}; evaluate it on an environment with the same spaces"
             )
+
+
+def episode_means(info: dict[str, Array]) -> dict[str, Scalar]:
+    """`return` and `length`, means over the episodes that ended (NaN if none), and `episodes`.
+
+    info: `episode_return`, `episode_length` and `episode_end` of a rollout, `(T, B)`.
+    """
+    ended = info["episode_end"]
+    episodes = jnp.sum(ended.astype(jnp.float32))
+    return {
+        "return": jnp.sum(info["episode_return"] * ended) / episodes,
+        "length": jnp.sum(info["episode_length"] * ended) / episodes,
+        "episodes": episodes,
+    }
 
 
 def strongly_typed(state: PyTree) -> Any:

@@ -19,7 +19,7 @@ from flax import nnx
 from gymnax.environments import spaces
 
 from ssmrl import replay
-from ssmrl.agents.protocol import Policy, check_same_spaces, strongly_typed
+from ssmrl.agents.protocol import Policy, check_same_spaces, episode_means, strongly_typed
 from ssmrl.agents.r2i_actor import (
     Actor,
     Critic,
@@ -162,14 +162,7 @@ class R2I:
         actors, ring, info = self._collect(state, prefilling, key_collect)
         learner, metrics = self._learn(state, ring, prefilling, key_learn)
         state = State(learner, actors, ring, state.update + 1, key)
-        ended = info["episode_end"]
-        episodes = jnp.sum(ended.astype(jnp.float32))
-        return strongly_typed(state), {
-            "return": jnp.sum(info["episode_return"] * ended) / episodes,
-            "length": jnp.sum(info["episode_length"] * ended) / episodes,
-            "episodes": episodes,
-            **metrics,
-        }
+        return strongly_typed(state), episode_means(info) | metrics
 
     def _collect(
         self, state: State, prefilling: Scalar, key: Key

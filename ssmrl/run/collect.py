@@ -20,8 +20,7 @@ from ssmrl.agents.in_context import Actors, Transition
 from ssmrl.envs.from_gymnasium import Answer, GymnasiumEnvironment, Waiting
 from ssmrl.envs.gymnasium_spaces import structure
 from ssmrl.errors import UsageError
-from ssmrl.run.program import Program, compile_train_step, compiled
-from ssmrl.run.program import _over_seeds as over_seeds
+from ssmrl.run.program import Program, compile_train_step, compiled, over_seeds
 from ssmrl.shapes import Array, Key, PyTree
 
 EPISODE = ("episode_end", "episode_return", "episode_length")

@@ -40,7 +40,7 @@ def compiled(function: Callable[..., Any], *arguments: Any, once: bool = False) 
 def initial_state(agent: Any, seed: int, seeds: int) -> PyTree:
     """The state at update 0; seed i starts from `fold_in(key(seed), i)`. Trace it or jit it."""
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), jnp.arange(seeds))
-    return _over_seeds(agent.init, seeds)(keys)
+    return over_seeds(agent.init, seeds)(keys)
 
 
 def compile_train_step(agent: Any, like: PyTree, seeds: int) -> Program:
@@ -49,7 +49,7 @@ def compile_train_step(agent: Any, like: PyTree, seeds: int) -> Program:
     One seed is not vmapped, so it does not pay for what several need.
     """
     begin = time.perf_counter()
-    program = compiled(_over_seeds(agent.train_step, seeds), like)
+    program = compiled(over_seeds(agent.train_step, seeds), like)
     return Program(program, time.perf_counter() - begin)
 
 
@@ -60,7 +60,7 @@ def use_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache / "ssmrl" / "jax"))
 
 
-def _over_seeds(function: Callable[[PyTree], Any], seeds: int) -> Callable[[PyTree], Any]:
+def over_seeds(function: Callable[[PyTree], Any], seeds: int) -> Callable[[PyTree], Any]:
     """`jax.vmap(function)`, or the same for a leading axis of length 1 without vmap."""
     if seeds > 1:
         return jax.vmap(function)
