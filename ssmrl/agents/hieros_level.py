@@ -28,8 +28,8 @@ from ssmrl.agents.hieros_config import HierosConfig
 from ssmrl.agents.hieros_subgoal import Autoencoder, code_space, subgoal_reward
 from ssmrl.agents.protocol import strongly_typed
 from ssmrl.agents.r2i_actor import Actor, no_action, scaled_space
-from ssmrl.agents.r2i_imagination import merged
-from ssmrl.agents.r2i_optimizer import adam, descend
+from ssmrl.agents.r2i_imagination import merged, some_rows
+from ssmrl.agents.r2i_optimizer import adam, descend, learn_model, updates_where
 from ssmrl.envs.contract import Box, Dict, MultiDiscrete, Space, flatten
 from ssmrl.memory import Memory
 from ssmrl.memory.spec import where_reset
@@ -169,16 +169,7 @@ class Level:
         def one(learner: Learner, key: Key) -> tuple[Learner, dict[str, Scalar]]:
             return self.update(learner, ring, entropy_coef, key)
 
-        def some(learner: Learner) -> tuple[Learner, dict[str, Scalar]]:
-            keys = jax.random.split(key, self.config.updates)
-            learner, metrics = jax.lax.scan(one, learner, keys)
-            return learner, jax.tree.map(jnp.mean, metrics)
-
-        def none(learner: Learner) -> tuple[Learner, dict[str, Scalar]]:
-            shapes = jax.eval_shape(some, learner)[1]
-            return learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-        return jax.lax.cond(ready, some, none, learner)
+        return updates_where(ready, one, self.config.updates, learner, key)
 
     def ready(self, ring: replay.Ring) -> Scalar:
         """Whether there are enough rows to fill a batch without drawing a sequence twice."""
@@ -196,11 +187,8 @@ class Level:
         def model_loss(model: nnx.State) -> Any:
             return self._model_loss(model, rows, key_model)
 
-        (_, (latent, metrics)), grads = jax.value_and_grad(model_loss, has_aux=True)(params.model)
-        metrics = {f"model/{name}": jnp.nan_to_num(x) for name, x in metrics.items()}
-        metrics["model/grad_norm"] = optax.tree.norm(grads)
-        model, model_optimizer = descend(
-            self.optimizers.model, grads, learner.optimizers.model, params.model
+        (model, model_optimizer), latent, metrics = learn_model(
+            model_loss, self.optimizers.model, learner.optimizers.model, params.model
         )
         start = self._starts(latent, rows, key_start)
 
@@ -250,14 +238,9 @@ class Level:
 
     def _starts(self, latent: Latent, rows: Row, key: Key) -> Start:
         """Rows `(T, B)` that imagination starts from, all of them or some, `(N,)`."""
-        n = rows.reward.size
         goal = None if rows.goal is None else self.hot(rows.goal)
         start = Start(latent, 1 - rows.terminal.astype(jnp.float32), goal)
-        start = jax.lax.stop_gradient(jax.tree.map(lambda x: x.reshape(n, *x.shape[2:]), start))
-        if self.config.imagined_starts is None:
-            return start
-        chosen = jax.random.permutation(key, n)[: self.config.imagined_starts]
-        return jax.tree.map(lambda x: x.at[chosen].get(mode="promise_in_bounds"), start)
+        return some_rows(start, rows.reward.size, self.config.imagined_starts, key)
 
     def _examined(
         self, params: Params, new: Params, latent: Latent, rows: Row

@@ -30,8 +30,8 @@ from ssmrl.agents.r2i_actor import (
     to_env,
 )
 from ssmrl.agents.r2i_config import R2IConfig
-from ssmrl.agents.r2i_imagination import actor_critic_loss, imagine, merged
-from ssmrl.agents.r2i_optimizer import adam, descend
+from ssmrl.agents.r2i_imagination import actor_critic_loss, imagine, merged, some_rows
+from ssmrl.agents.r2i_optimizer import adam, descend, learn_model, updates_where
 from ssmrl.agents.r2i_state import Actors, Carry, Learner, Params, Row, State
 from ssmrl.envs.wrappers import EpisodeStatistics
 from ssmrl.memory import Memory
@@ -202,16 +202,7 @@ class R2I:
         def one(learner: Learner, key: Key) -> tuple[Learner, dict[str, Scalar]]:
             return self._update(learner, ring, entropy_coef, key)
 
-        def some(learner: Learner) -> tuple[Learner, dict[str, Scalar]]:
-            keys = jax.random.split(key, self.config.updates)
-            learner, metrics = jax.lax.scan(one, learner, keys)
-            return learner, jax.tree.map(jnp.mean, metrics)
-
-        def none(learner: Learner) -> tuple[Learner, dict[str, Scalar]]:
-            shapes = jax.eval_shape(some, learner)[1]
-            return learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-        return jax.lax.cond(prefilling, none, some, state.learner)
+        return updates_where(~prefilling, one, self.config.updates, state.learner, key)
 
     def _update(
         self, learner: Learner, ring: replay.Ring, entropy_coef: Array | float, key: Key
@@ -225,11 +216,8 @@ class R2I:
         def model_loss(model: nnx.State) -> Any:
             return self._model_loss(model, rows, key_model)
 
-        (_, (latent, metrics)), grads = jax.value_and_grad(model_loss, has_aux=True)(params.model)
-        metrics = {f"model/{name}": jnp.nan_to_num(x) for name, x in metrics.items()}
-        metrics["model/grad_norm"] = optax.tree.norm(grads)
-        model, model_optimizer = descend(
-            self.optimizers.model, grads, learner.optimizers.model, params.model
+        (model, model_optimizer), latent, metrics = learn_model(
+            model_loss, self.optimizers.model, learner.optimizers.model, params.model
         )
         alive = 1 - rows.terminal[c.burn_in :].astype(jnp.float32)
         start, alive = self._starts(latent, alive, key_start)
@@ -278,14 +266,7 @@ class R2I:
 
     def _starts(self, latent: Latent, alive: TB, key: Key) -> tuple[Latent, B]:
         """Latents `(T, B)` that imagination starts from, all of them or some, `(N,)`."""
-        n = alive.size
-        start, alive = jax.lax.stop_gradient(
-            jax.tree.map(lambda x: x.reshape(n, *x.shape[2:]), (latent, alive))
-        )
-        if self.config.imagined_starts is None:
-            return start, alive
-        chosen = jax.random.permutation(key, n)[: self.config.imagined_starts]
-        return jax.tree.map(lambda x: x.at[chosen].get(mode="promise_in_bounds"), (start, alive))
+        return some_rows((latent, alive), alive.size, self.config.imagined_starts, key)
 
     def _behaviour_loss(
         self,

@@ -6,7 +6,7 @@ discrete actions, through the gradient of the model for continuous ones.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,16 @@ class Imagined(NamedTuple):
     latent: Latent
     input: TBF
     action: Array
+
+
+def some_rows(rows: Any, size: int, count: int | None, key: Key) -> Any:
+    """`count` of the `size = T * B` rows that leaves `(T, B, ...)` have, or all of them where it
+    is None: `(N, ...)`, without gradient; what imagination starts from."""
+    rows = jax.lax.stop_gradient(jax.tree.map(lambda x: x.reshape(size, *x.shape[2:]), rows))
+    if count is None:
+        return rows
+    chosen = jax.random.permutation(key, size)[:count]
+    return jax.tree.map(lambda x: x.at[chosen].get(mode="promise_in_bounds"), rows)
 
 
 def imagine(
