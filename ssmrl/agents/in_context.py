@@ -205,13 +205,11 @@ class InContext:
         prepared = model.memory.prepare()
         size = self.config.num_envs
 
-        def step(
-            actors: Actors, inputs: tuple[Key, Scalar]
-        ) -> tuple[Actors, tuple[Transition, dict[str, Array]]]:
+        def step(actors: Actors, inputs: tuple[Key, Scalar]) -> tuple[Actors, tuple[Any, ...]]:
             keys, is_last = inputs
             obs = self._normalised(actors.obs, state.obs_statistics)
-            carry, pi, value = model.step(actors.carry, obs, actors.reset, prepared)
-            action = pi.sample(seed=keys[-1])
+            carry, y = model.remember(actors.carry, obs, actors.reset, prepared)
+            action = model.policy(y).sample(seed=keys[-1])
             next_obs, env_state, reward, terminated, truncated, info = jax.vmap(
                 self.env.step, in_axes=(0, 0, 0, None)
             )(
@@ -226,28 +224,27 @@ class InContext:
                 lambda: model.step(carry, final_obs, jnp.zeros(size, bool), prepared)[2],
                 lambda: jnp.zeros(size),
             )
-            transition = Transition(
-                obs=actors.obs,
-                reset=actors.reset,
-                action=action,
-                log_prob=pi.log_prob(action),
-                value=value,
-                next_value=final_value,
-                reward=jnp.asarray(reward, jnp.float32),
-                terminated=terminated,
-                truncated=truncated,
-            )
+            seen = {
+                "obs": actors.obs,
+                "reset": actors.reset,
+                "action": action,
+                "reward": jnp.asarray(reward, jnp.float32),
+                "terminated": terminated,
+                "truncated": truncated,
+            }
             episode = {k: info[k] for k in ("episode_end", "episode_return", "episode_length")}
-            return Actors(env_state, next_obs, terminated | truncated, carry), (transition, episode)
+            following = Actors(env_state, next_obs, terminated | truncated, carry)
+            return following, (seen, y, final_value, episode)
 
-        steps = self.config.rollout
-        is_last = jnp.arange(steps) == steps - 1
-        actors, (rollout, info) = jax.lax.scan(step, state.actors, (keys, is_last))
+        is_last = jnp.arange(self.config.rollout) == self.config.rollout - 1
+        actors, (seen, y, final_value, info) = jax.lax.scan(step, state.actors, (keys, is_last))
+        # What acting does not need is read off all steps at once.
+        value, log_prob = model.value(y), model.policy(y).log_prob(seen["action"])
         # Where an episode goes on, the value of the next observation is known from the next step.
-        going_on = ~(rollout.truncated | is_last[:, None])
-        following = jnp.roll(rollout.value, -1, axis=0)
-        next_value = jnp.where(going_on, following, rollout.next_value)
-        return actors, rollout._replace(next_value=next_value), info
+        going_on = ~(seen["truncated"] | is_last[:, None])
+        next_value = jnp.where(going_on, jnp.roll(value, -1, axis=0), final_value)
+        rollout = Transition(**seen, log_prob=log_prob, value=value, next_value=next_value)
+        return actors, rollout, info
 
     def _estimate(self, state: State, rollout: Transition) -> tuple[State, Batch]:
         """Advantages and value targets; running statistics brought up to date."""

@@ -12,7 +12,6 @@ from flax import nnx
 from ssmrl.nets import optimizer as nets
 from ssmrl.shapes import Key, PyTree, Scalar
 
-
 adam = partial(nets.adam, decay_vectors=False)
 """For the world model, the actor and the critic. The release clips every kind of parameter of the
 recurrence apart; here one norm is clipped."""

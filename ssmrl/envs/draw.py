@@ -1,8 +1,26 @@
 """Whole numbers from words of 32 random bits: cheap draws for environments that make many."""
 
+import jax
 import jax.numpy as jnp
 
-from ssmrl.shapes import Scalar
+from ssmrl.shapes import Key, Scalar
+
+
+def word(key: Key) -> Scalar:
+    """32 random bits, () uint32, from a key that serves for nothing else.
+
+    `jax.random.bits` hashes the key once more, in a loop that takes as long on CPU as all else
+    that a card game does in a step. A key from `split` or `fold_in` is random bits already; keys
+    made from neighbouring numbers are not, so its words go through the finaliser of MurmurHash3
+    (Appleby 2011), in which every bit in changes every bit out with a chance of one half.
+    """
+    bits = jnp.zeros((), jnp.uint32)
+    for part in jax.random.key_data(key):
+        bits = (bits ^ part) + jnp.uint32(0x9E3779B9)  # else a key of zeros would give zero
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+            bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
+        bits = bits ^ (bits >> 16)
+    return bits
 
 
 def below(word: Scalar, bound: Scalar) -> Scalar:

@@ -48,7 +48,7 @@ def sequential(r: Recurrence, b: TBP, reverse: bool) -> TBP:
         if r.reset is not None:
             h = jnp.where(_at(r.reset, t), r.reset_to, h)
         h = (r.a[0] if r.a.shape[0] == 1 else _at(r.a, t)) * h + _at(x, t)
-        return lax.dynamic_update_index_in_dim(x, h, t, 0), h
+        return _put(x, h, t), h
 
     return lax.fori_loop(0, steps, step, (b, r.h0))[0]
 
@@ -72,7 +72,7 @@ def sequential_gradient(r: Recurrence, x: TBP, g: TBP, reverse: bool) -> tuple[A
         reset = None if later_reset is None else _at(later_reset, t)
         total = add(total, l, _at(x, t), reset)
         l = r.a[0] * (l if reset is None else jnp.where(reset, 0, l)) + _at(grad_b, t)
-        return lax.dynamic_update_index_in_dim(grad_b, l, t, 0), l, total
+        return _put(grad_b, l, t), l, total
 
     grad_b, l, total = lax.fori_loop(0, steps, step, (g, zero, zero))
     total = add(total, l, r.h0, None if r.reset is None else r.reset[-1 if reverse else 0])
@@ -182,7 +182,12 @@ BACKENDS: dict[str, Backend] = {
 
 
 def _at(x: Array, t: Array) -> Array:
-    return lax.dynamic_index_in_dim(x, t, 0, keepdims=False)
+    # t is never negative; making sure of it would cost a third of a short step.
+    return lax.dynamic_index_in_dim(x, t, 0, keepdims=False, allow_negative_indices=False)
+
+
+def _put(x: Array, step: Array, t: Array) -> Array:
+    return lax.dynamic_update_index_in_dim(x, step, t, 0, allow_negative_indices=False)
 
 
 def _shifted(y: Array, later: bool, fill: Array | None = None) -> Array:

@@ -120,19 +120,29 @@ class ActorCritic(nnx.Module):
     def __call__(self, carry: PyTree, obs: PyTree, reset: TB) -> tuple[PyTree, Distribution, TB]:
         """Reads a sequence `(T, *B, ...)`: next carry, action distributions, values `(T, *B)`."""
         carry, y = self.memory(carry, self._encode(obs), reset)
-        return carry, *self._heads(y)
+        return carry, self.policy(y), self.value(y)
 
     def step(
         self, carry: PyTree, obs: PyTree, reset: B, prepared: Prepared | None = None
     ) -> tuple[PyTree, Distribution, B]:
         """One step `(*B, ...)`; `prepared` from `self.memory.prepare()` saves work in a loop."""
-        carry, y = self.memory.step(carry, self._encode(obs), reset, prepared)
-        return carry, *self._heads(y)
+        carry, y = self.remember(carry, obs, reset, prepared)
+        return carry, self.policy(y), self.value(y)
+
+    def remember(
+        self, carry: PyTree, obs: PyTree, reset: B, prepared: Prepared | None = None
+    ) -> tuple[PyTree, Array]:
+        """The part of a step before the heads: next carry, what they read `(*B, out_dim)`."""
+        return self.memory.step(carry, self._encode(obs), reset, prepared)
+
+    def policy(self, y: Array) -> Distribution:
+        """The action distribution of what the memory put out, `(*B, out_dim)`."""
+        log_std = None if self.log_std is None else self.log_std[...]
+        return distribution(self.action_space, self.actor(y), log_std)
+
+    def value(self, y: Array) -> Array:
+        """The value `(*B,)` of what the memory put out, `(*B, out_dim)`."""
+        return self.critic(y)[..., 0]
 
     def _encode(self, obs: PyTree) -> Array:
         return self.encoder(self.senses(obs))
-
-    def _heads(self, y: Array) -> tuple[Distribution, Array]:
-        log_std = None if self.log_std is None else self.log_std[...]
-        pi = distribution(self.action_space, self.actor(y), log_std)
-        return pi, self.critic(y)[..., 0]

@@ -29,12 +29,17 @@ def compiled(function: Callable[..., Any], *arguments: Any, once: bool = False) 
     """`function` as machine code for arguments like these; the first is donated unless `once`.
 
     On CPU, LLVM's level 1 compiles a train step in three quarters of the time of the default
-    and runs as fast; what runs `once` is not optimised at all.
+    and runs as fast; what runs `once` is not optimised at all. Products of matrices go to Eigen,
+    which shares one among the cores, and not to YNNPACK, XLA's default: a train step of the
+    in-context agent takes 7 to 9 % less time.
     """
     lowered = jax.jit(function, donate_argnums=() if once else 0).lower(*arguments)
     if jax.default_backend() != "cpu":
         return lowered.compile()
-    return lowered.compile({"xla_backend_optimization_level": "0" if once else "1"})
+    options = {"xla_backend_optimization_level": "0" if once else "1"}
+    if not once:
+        options["xla_cpu_experimental_ynn_fusion_type"] = "LIBRARY_FUSION_TYPE_REDUCE"
+    return lowered.compile(options)
 
 
 def initial_state(agent: Any, seed: int, seeds: int) -> PyTree:

@@ -1,10 +1,10 @@
 """Autoencode: watch the deck, then recite it backwards (popgym 1.0.7, autoencode.py)."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ssmrl.envs.contract import Discrete, EnvParams, Tuple
+from ssmrl.envs.draw import word
 from ssmrl.envs.popgym.base import Game, Step, headline, right_or_wrong
 from ssmrl.envs.popgym.dealing import DealState, spread
 from ssmrl.envs.popgym.deck import VALUES, new_deck
@@ -34,14 +34,14 @@ class Autoencode(Game):
     def begin(self, key: Key, before: DealState) -> tuple[Observation, DealState]:
         """Deal the first card."""
         yes = jnp.array(True)
-        deck, card = before.deck.collect(yes).deal(jax.random.bits(key), yes)
+        deck, card = before.deck.collect(yes).deal(word(key), yes)
         return (jnp.int32(WATCH), card), DealState(time=jnp.zeros((), jnp.int32), deck=deck)
 
     def step_env(self, key: Key, state: DealState, action: Scalar, params: EnvParams) -> Step:
         """Deal a card, or score the action against the last card not yet recited."""
         last = self.num_cards - 1
         watching = state.time < last
-        deck, card = state.deck.deal(jax.random.bits(key), watching)
+        deck, card = state.deck.deal(word(key), watching)
         right = action == state.deck.card(jnp.minimum(2 * last - state.time, last))
         reward = jnp.where(watching, 0.0, right_or_wrong(right, 1 / self.num_cards))
         state = DealState(time=state.time + 1, deck=deck)

@@ -2,12 +2,12 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from ssmrl.envs.contract import Discrete, EnvParams, EnvState, MultiDiscrete
+from ssmrl.envs.draw import word
 from ssmrl.envs.popgym.base import Game, Step, headline
 from ssmrl.envs.popgym.dealing import spread
 from ssmrl.envs.popgym.deck import VALUES, Deck, new_deck
@@ -71,7 +71,7 @@ class Concentration(Game):
         position = jnp.arange(self.num_cards, dtype=jnp.int32)
         here, there = position == action, position == state.first
         unseen = state.table[action] == VALUES[self.kind]
-        deck, card = state.deck.deal(jax.random.bits(key), unseen)
+        deck, card = state.deck.deal(word(key), unseen)
         table = jnp.where(here & unseen, card.astype(jnp.int8), state.table)
         obs = jnp.where(state.face_up | here | there, table, self._hidden())
 

@@ -6,7 +6,7 @@ import numpy as np
 from flax import struct
 
 from ssmrl.envs.contract import Discrete, EnvParams, EnvState, MultiDiscrete
-from ssmrl.envs.draw import left_over
+from ssmrl.envs.draw import left_over, word
 from ssmrl.envs.popgym.base import Game, Step, headline, right_or_wrong
 from ssmrl.envs.popgym.dealing import FACES, spread
 from ssmrl.envs.popgym.deck import VALUES, Deck, new_deck
@@ -79,9 +79,9 @@ class CountRecall(Game):
         return Discrete(self.num_cards // VALUES[self.kind] + 1)
 
     def _deal(self, key: Key, state: CountState) -> tuple[Array, CountState]:
-        word, yes = jax.random.bits(key), jnp.array(True)
-        deck, value = state.deck.deal(word, yes)
-        rest = left_over(word, self.num_cards - state.deck.dealt)
+        bits, yes = word(key), jnp.array(True)
+        deck, value = state.deck.deal(bits, yes)
+        rest = left_over(bits, self.num_cards - state.deck.dealt)
         queries, query = state.queries.deal(rest, yes)
         counts = state.counts + jax.nn.one_hot(value, state.counts.shape[0], dtype=jnp.int32)
         state = state.replace(deck=deck, queries=queries, counts=counts)

@@ -3,12 +3,12 @@
 from abc import abstractmethod
 from collections.abc import Iterable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from ssmrl.envs.contract import Discrete, EnvParams, EnvState
+from ssmrl.envs.draw import word
 from ssmrl.envs.popgym.base import Game, Step, headline
 from ssmrl.envs.popgym.deck import VALUES, Deck, new_deck
 from ssmrl.shapes import Key, Scalar
@@ -46,12 +46,12 @@ class DealGame(Game):
     def begin(self, key: Key, before: DealState) -> tuple[Scalar, DealState]:
         """Deal the first card."""
         yes = jnp.array(True)
-        deck, card = before.deck.collect(yes).deal(jax.random.bits(key), yes)
+        deck, card = before.deck.collect(yes).deal(word(key), yes)
         return card, DealState(time=jnp.zeros((), jnp.int32), deck=deck)
 
     def step_env(self, key: Key, state: DealState, action: Scalar, params: EnvParams) -> Step:
         """Score the action, deal a card."""
-        deck, card = state.deck.deal(jax.random.bits(key), jnp.array(True))
+        deck, card = state.deck.deal(word(key), jnp.array(True))
         reward = self.reward(state, card, action)
         state = DealState(time=state.time + 1, deck=deck)
         return card, state, reward, self.is_terminated(state, params), {}
