@@ -36,16 +36,20 @@ def compiled(function: Callable[..., Any], *arguments: Any, once: bool = False) 
     lowered = jax.jit(function, donate_argnums=() if once else 0).lower(*arguments)
     if jax.default_backend() != "cpu":
         return lowered.compile()
-    options = {"xla_backend_optimization_level": "0" if once else "1"}
+    options: dict[str, str | bool] = {"xla_backend_optimization_level": "0" if once else "1"}
     if not once:
         options["xla_cpu_experimental_ynn_fusion_type"] = "LIBRARY_FUSION_TYPE_REDUCE"
     return lowered.compile(options)
 
 
 def initial_state(agent: Any, seed: int, seeds: int) -> PyTree:
-    """The state at update 0; seed i starts from `fold_in(key(seed), i)`. Trace it or jit it."""
+    """The state at update 0; seed i starts from `fold_in(key(seed), i)`. Trace it or jit it.
+
+    One seed after the other: XLA's CPU runtime can stand still where two batches of matrices are
+    factorised at once, as orthogonal weights and the masses of brax's bodies were over seeds.
+    """
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), jnp.arange(seeds))
-    return over_seeds(agent.init, seeds)(keys)
+    return jax.lax.map(agent.init, keys)
 
 
 def compile_train_step(agent: Any, like: PyTree, seeds: int) -> Program:

@@ -170,7 +170,9 @@ def test_lstm_and_elman_are_their_formulas():
         np.testing.assert_allclose(got[t], h, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("mem", [memory.GRU(4), Kalman(4)], ids=lambda mem: type(mem).__name__)
+@pytest.mark.parametrize(
+    "mem", [memory.GRU(4), LSTM(4), Elman(4), Kalman(4)], ids=lambda mem: type(mem).__name__
+)
 def test_over_several_chunks_values_and_gradients_are_those_of_stepping(mem):
     u, reset = sequence(1, 2 * CHUNK + 5, 2, 3, resets=0.02)
     params = jit(mem.init, static_argnums=1)(jax.random.key(0), 3)
@@ -192,6 +194,33 @@ def test_over_several_chunks_values_and_gradients_are_those_of_stepping(mem):
         return loss(lambda p: mem.apply(p, carry, u, reset))(params), loss(stepped)(params)
 
     close(*both(params), 1e-3)
+
+
+@pytest.mark.parametrize("mem", [memory.GRU(4), LSTM(4), Elman(4)], ids=lambda m: type(m).__name__)
+def test_the_gradients_of_gated_cells_reach_everything_they_read(mem):
+    u, reset = sequence(1, 12, 2, 3, resets=0.2)
+    params = jit(mem.init, static_argnums=1)(jax.random.key(0), 3)
+    carry = jax.tree.map(lambda x: x + 0.5, mem.init_carry((2,)))
+    start = jax.tree.map(lambda x: x - 0.3, mem.init_carry())
+
+    def stepped(params, carry, u, start):
+        def step(h, at):
+            return mem.step(params, h, *at, start=start)
+
+        return jax.lax.scan(step, carry, (u, reset))
+
+    def whole(params, carry, u, start):
+        return mem.apply(params, carry, u, reset, start=start)
+
+    def gradients(read):
+        def loss(*inputs):
+            return sum(jnp.sum(jnp.sin(2 * x)) for x in jax.tree.leaves(read(*inputs)))
+
+        return jax.grad(loss, argnums=(0, 1, 2, 3))(params, carry, u, start)
+
+    found, wanted = jit(lambda: (gradients(whole), gradients(stepped)))()
+    close(found, wanted)
+    assert all(np.any(x != 0) for x in jax.tree.leaves(found[1:]))
 
 
 def test_a_trace_of_ffm_decays_and_turns_at_its_own_rates():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from ssmrl.memory.cells.gated import GatedMemory
-from ssmrl.shapes import BH, PyTree
+from ssmrl.shapes import BH
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,5 @@ class Elman(GatedMemory):
         features: H, width of state and output. The carry is `(*B, H)` float32.
     """
 
-    def update(self, constants: PyTree, carry: BH, inputs: list[BH]) -> tuple[BH, BH]:
-        h = jnp.tanh(inputs[0] + carry @ constants["R"][0])
-        return h, h
+    def advance(self, carry: BH, read: list[BH]) -> BH:
+        return jnp.tanh(read[0])

@@ -20,15 +20,17 @@ class GRU(GatedMemory):
     """
 
     gates: ClassVar[int] = 3
+    apart: ClassVar[int] = 1
 
     def init(self, key: Key, in_dim: int) -> PyTree:
         """Those of `GatedMemory`, and the bias of the product with R_n, zero."""
         return {**super().init(key, in_dim), "bias_n": jnp.zeros((self.features,))}
 
-    def update(self, constants: PyTree, carry: BH, inputs: list[BH]) -> tuple[BH, BH]:
-        r_u, z_u, n_u = inputs
-        r_h, z_h, n_h = (carry @ kernel for kernel in constants["R"])
-        r, z = jax.nn.sigmoid(r_u + r_h), jax.nn.sigmoid(z_u + z_h)
-        n = jnp.tanh(n_u + r * (n_h + along_last(constants["bias_n"], n_h)))
-        h = (1 - z) * n + z * carry
-        return h, h
+    def recurrent(self, constants: PyTree, h: BH) -> list[BH]:
+        r, z, n = super().recurrent(constants, h)
+        return [r, z, n + along_last(constants["bias_n"], n)]
+
+    def advance(self, carry: BH, read: list[BH]) -> BH:
+        r, z, n_u, n_h = read
+        z = jax.nn.sigmoid(z)
+        return (1 - z) * jnp.tanh(n_u + jax.nn.sigmoid(r) * n_h) + z * carry

@@ -33,11 +33,10 @@ class LSTM(GatedMemory):
         zero = jnp.zeros((*batch_shape, self.features))
         return {"h": zero, "c": zero}
 
-    def update(
-        self, constants: PyTree, carry: dict[str, BH], inputs: list[BH]
-    ) -> tuple[dict[str, BH], BH]:
-        through = (carry["h"] @ kernel for kernel in constants["R"])
-        i, f, o, g = (z + r for z, r in zip(inputs, through, strict=True))
+    def output(self, carry: dict[str, BH]) -> BH:
+        return carry["h"]
+
+    def advance(self, carry: dict[str, BH], read: list[BH]) -> dict[str, BH]:
+        i, f, o, g = read
         c = jax.nn.sigmoid(f) * carry["c"] + jax.nn.sigmoid(i) * jnp.tanh(g)
-        h = jax.nn.sigmoid(o) * jnp.tanh(c)
-        return {"h": h, "c": c}, h
+        return {"h": jax.nn.sigmoid(o) * jnp.tanh(c), "c": c}

@@ -1,6 +1,7 @@
 """Mamba (S6): a diagonal memory whose step length, input and output maps read the input."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 
 from ssmrl.errors import UsageError
 from ssmrl.memory.cells.outer import step_bias
-from ssmrl.memory.convolution import conv_init, short_conv
+from ssmrl.memory.convolution import conv_init, convolve, lagged
 from ssmrl.memory.dense import along_last, dense, dense_init, matmul
 from ssmrl.memory.scan import affine_scan
 from ssmrl.memory.spec import Memory, Reading, in_chunks
@@ -96,26 +97,46 @@ class SelectiveMemory(Memory):
     def read(
         self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
     ) -> tuple[PyTree, TBH]:
-        window, h = carry
-        start_window, start = (None, None) if reading.start is None else reading.start
+        windows, maps, z = self.channels(constants, carry[0], u, reading)
+        recur = partial(self.recur, constants)
+
+        def last(h: Array, maps: TBF, reading: Reading) -> tuple[Array, TBF]:
+            states, y = recur(h, maps, reading)
+            return states[-1], y
+
+        h, y = in_chunks(last, carry[1], maps, reading._replace(dt=None))
+        return (windows[-1], h), matmul(y * z, constants["out"])
+
+    def read_all(
+        self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
+    ) -> tuple[PyTree, TBH]:
+        windows, maps, z = self.channels(constants, carry[0], u, reading)
+        states, y = self.recur(constants, carry[1], maps, reading)
+        return (windows, states), matmul(y * z, constants["out"])
+
+    def channels(
+        self, constants: PyTree, window: Array, u: TBF, reading: Reading
+    ) -> tuple[Array, TBF, TBF]:
+        """All windows of the convolution, what `recur` reads side by side, and the gate."""
+        start = None if reading.start is None else reading.start[0]
         x, z = jnp.split(dense(constants["in"], u), 2, axis=-1)
-        window, x = short_conv(constants["conv"], x, window, reading.reset, start_window)
+        _, lags = lagged(x, window, reading.reset, start)
+        windows, x = jnp.stack([*lags[-2::-1], x], axis=-2), convolve(constants["conv"], x, lags)
         x = jax.nn.silu(x + along_last(constants["conv_bias"], x))
         rate, b, c = self.maps(constants, x)
         if reading.dt is not None:
             rate = rate * reading.dt[..., None]
+        return windows, jnp.concatenate([x, rate, b, c], axis=-1), jax.nn.silu(z)
 
-        def some(h: Array, maps: TBF, reading: Reading) -> tuple[Array, TBF]:
-            x, rate, b, c = jnp.split(maps, ends, axis=-1)
-            a, b = self.elements(constants, x, rate, b)
-            states = affine_scan(a, b, h, reset=reading.reset, reset_to=start)
-            return states[-1], jnp.sum(states * c[..., None, :], axis=-1)
-
+    def recur(self, constants: PyTree, h: Array, maps: TBF, reading: Reading) -> tuple[Array, TBF]:
+        """All states of the recurrence, and what is read of them and of x."""
         ends = [self.inner, 2 * self.inner, 2 * self.inner + self.state]
-        maps = jnp.concatenate([x, rate, b, c], axis=-1)
-        h, y = in_chunks(some, h, maps, Reading(reading.reset))
-        y = (y + along_last(constants["D"], x) * x) * jax.nn.silu(z)
-        return (window, h), matmul(y, constants["out"])
+        x, rate, b, c = jnp.split(maps, ends, axis=-1)
+        a, b = self.elements(constants, x, rate, b)
+        start = None if reading.start is None else reading.start[1]
+        states = affine_scan(a, b, h, reset=reading.reset, reset_to=start)
+        y = jnp.sum(states * c[..., None, :], axis=-1)
+        return states, y + along_last(constants["D"], x) * x
 
 
 @dataclass(frozen=True)

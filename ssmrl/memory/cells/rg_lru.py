@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ssmrl.errors import UsageError
 from ssmrl.memory.cells.outer import inverse_softplus
-from ssmrl.memory.convolution import conv_init, short_conv
+from ssmrl.memory.convolution import conv_init, convolve, lagged
 from ssmrl.memory.dense import along_last, dense, dense_init
 from ssmrl.memory.scan import affine_scan
 from ssmrl.memory.spec import Memory, Reading
@@ -85,10 +85,17 @@ class RGLRU(Memory):
     def read(
         self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
     ) -> tuple[PyTree, TBH]:
+        carries, y = self.read_all(constants, carry, u, reading)
+        return jax.tree.map(lambda x: x[-1], carries), y
+
+    def read_all(
+        self, constants: PyTree, carry: PyTree, u: TBF, reading: Reading
+    ) -> tuple[PyTree, TBH]:
         window, h, begun = carry
         start = (None, None, None) if reading.start is None else reading.start
         x, y = jnp.split(dense(constants["in"], u), 2, axis=-1)
-        window, x = short_conv(constants["conv"], x, window, reading.reset, start[0])
+        _, lags = lagged(x, window, reading.reset, start[0])
+        windows, x = jnp.stack([*lags[-2::-1], x], axis=-2), convolve(constants["conv"], x, lags)
         x = x + along_last(constants["conv_bias"], x)
         log_a, x = self.gated(constants, x)
         gain = jnp.sqrt(jnp.maximum(-jnp.expm1(2 * log_a), (2 * STEEPEST) ** -2))
@@ -99,7 +106,7 @@ class RGLRU(Memory):
         b = jnp.where(first[..., None], 1, gain) * x
         states = affine_scan(jnp.exp(log_a), b, h, reset=reading.reset, reset_to=start[1])
         y = dense(constants["out"], states * jax.nn.gelu(y))
-        return (window, states[-1], jnp.ones_like(begun)), y
+        return (windows, states, jnp.ones((*u.shape[:-1], 1), begun.dtype)), y
 
     def gated(self, params: PyTree, x: TBF) -> tuple[TBF, TBF]:
         """Logarithm of a, and the gated input i x."""
