@@ -1,10 +1,10 @@
 """Writes results/memories/capabilities.json: which memory solves which task.
 
-`python scripts/capabilities.py` runs what is missing there and saves after every row; memories
-and tasks named as arguments run again. A row is either a construction (parameters set by hand,
-tested on episodes of 300 steps) or a training on short episodes, tested on up to four times
-longer ones, with the same number of updates for memories that can and for those that cannot.
-Takes about a quarter of an hour on one core.
+`python scripts/capabilities.py` runs what is missing there, or was made with other settings
+than those below, and saves after every row; memories and tasks named as arguments run again.
+A row is either a construction (parameters set by hand, tested on episodes of 300 steps) or a
+training on short episodes, tested on up to four times longer ones, with the same number of
+updates for memories that can and for those that cannot. Takes about half an hour on one core.
 """
 
 import json
@@ -26,11 +26,11 @@ Row = dict[str, Any]
 RESULTS = Path(__file__).resolve().parent.parent / "results/memories/capabilities.json"
 LENGTH = 300  # of the episodes that constructions are tested on
 SIZES = {"features": 32, "layers": 1}
-TRAINING = {"steps": 1000, "batch": 32, "learning_rate": 1e-2, "factors": (1, 2, 4)}
+TRAINING = {"steps": 1000, "batch": 32, "learning_rate": 1e-2, "factors": [1, 2, 4]}
 SEEDS = 2
 
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "flip_flop": ("flip_flop", {"length": 16, "ignore": 0.6}),
+    "flip_flop": ("flip_flop", {"length": 32, "ignore": 0.9}),
     "parity": ("parity", {"length": 16}),
     "S_3": ("group_word", {"length": 8, "group": "S_3"}),
     "A_5": ("group_word", {"group": "A_5"}),
@@ -108,7 +108,12 @@ def trained(row: Row, seeds: int = SEEDS, **changed: Any) -> Row:
     found = [learn(jax.random.key(seed)).scores for seed in range(seeds)]
     scores = {str(length): [round(f[length], 4) for f in found] for length in found[0]}
     spent = {"cpu_seconds": round(time.process_time() - begin, 1)}
-    return row | {"scores": scores, **options, **SIZES, **training, **spent}
+    return row | {"scores": scores, **settings(row), **changed, **spent}
+
+
+def settings(row: Row) -> Row:
+    """What a row was made with, beside what `plan` says."""
+    return TASKS[row["task"]][1] | SIZES | TRAINING if row["how"] == "trained" else {}
 
 
 def label(row: Row) -> tuple[Any, ...]:
@@ -122,7 +127,7 @@ def main(names: list[str]) -> None:
         if name not in known:
             raise unknown("memory or task", name, sorted(known))
     done = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    rows = {label(row): row for row in done}
+    rows = {label(row): row for row in done if settings(row).items() <= row.items()}
     for row in plan():
         again = row["memory"] in names or row["task"] in names
         if again or (not names and label(row) not in rows):

@@ -24,9 +24,10 @@ options that `ssmrl inspect memory=NAME` lists, and passes the same contract sui
 
 State: bytes carried per sequence at width {WIDTH}. Step: one step of 16 sequences; scan: forward
 and backward over 1024 steps of 16 sequences; as many times as fast as `lax.scan` of the
-memory's own step ("loop") and as memax's implementation at the same size of state. Return:
-final on `popgym/RepeatPreviousEasy` after 0.5 M steps with the options of `ssmrl train`, mean
-of three seeds and the least of them; steps/s of all three together, learning included.
+memory's own step ("loop") and as memax's implementation at the same size of state. Return: on
+fresh episodes of `popgym/RepeatPreviousEasy` after 0.5 M steps with the options of
+`ssmrl train`, mean of three seeds; least: the last return in training of the weakest seed;
+steps/s of all three together, learning included, on one core with as much at work on another.
 
 Certified by `scripts/capabilities.py`: "made" are parameters set by hand that answer every
 question of 300-step episodes, and numbers the worst seed's share of right answers after a short
@@ -56,7 +57,7 @@ def cells(name: str) -> list[str]:
         shown(bench, "forward_backward_ms"),
         shown(bench, "x_loop"),
         shown(bench, "x_memax"),
-        "–" if run.get("final_return") is None else f"{run['final_return']:.3f}",
+        "–" if run.get("evaluation_return") is None else f"{run['evaluation_return']:.3f}",
         f"{min(returns):.3f}" if returns else "–",
         shown(run, "steps_per_second"),
     ]

@@ -87,7 +87,7 @@ def check_action_space(space: spaces.Space) -> None:
     """
     parameter_count(space)
     if isinstance(space, spaces.Box) and not np.all(np.isfinite(_bounds(space))):
-        raise UsageError(f"r2i scales actions to their bounds, which must be finite; got {space!r}")
+        raise UsageError(f"actions are scaled to their bounds, which must be finite; got {space!r}")
 
 
 def scaled_space(space: spaces.Space) -> spaces.Space:

@@ -17,7 +17,7 @@ from ssmrl.envs.grid.world import (
     paint,
     visit,
 )
-from ssmrl.envs.popgym.base import Step, headline
+from ssmrl.envs.game import Step, headline
 from ssmrl.errors import UsageError, unknown
 from ssmrl.shapes import Array, Key, Scalar
 

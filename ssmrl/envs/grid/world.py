@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssmrl.envs.contract import Box, Discrete, EnvParams, EnvState, Space
-from ssmrl.envs.popgym.base import Game
+from ssmrl.envs.game import Game
 from ssmrl.errors import UsageError, unknown
 from ssmrl.shapes import Array, Key, Scalar
 

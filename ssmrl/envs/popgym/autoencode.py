@@ -5,7 +5,8 @@ import numpy as np
 
 from ssmrl.envs.contract import Discrete, EnvParams, Tuple
 from ssmrl.envs.draw import word
-from ssmrl.envs.popgym.base import Game, Step, headline, right_or_wrong
+from ssmrl.envs.game import Game, Step, headline
+from ssmrl.envs.popgym.base import right_or_wrong
 from ssmrl.envs.popgym.dealing import DealState, spread
 from ssmrl.envs.popgym.deck import VALUES, new_deck
 from ssmrl.shapes import Key, Scalar

@@ -7,7 +7,7 @@ import numpy as np
 from flax import struct
 
 from ssmrl.envs.contract import EnvParams, EnvState, MultiDiscrete
-from ssmrl.envs.popgym.base import Game, headline
+from ssmrl.envs.game import Game, headline
 from ssmrl.errors import UsageError
 from ssmrl.shapes import Array, Key, Scalar
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ssmrl.envs.contract import Discrete, EnvParams, EnvState
-from ssmrl.envs.popgym.base import Step, headline
+from ssmrl.envs.game import Step, headline
 from ssmrl.envs.popgym.control import ControlTask, Pair
 from ssmrl.shapes import Key, Scalar
 

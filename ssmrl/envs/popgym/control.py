@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssmrl.envs.contract import Box, EnvParams
-from ssmrl.envs.popgym.base import Game, is_popjaxrl
+from ssmrl.envs.game import Game
+from ssmrl.envs.popgym.base import is_popjaxrl
 from ssmrl.errors import UsageError
 from ssmrl.shapes import Array, Key, Scalar
 

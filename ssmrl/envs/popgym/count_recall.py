@@ -7,7 +7,8 @@ from flax import struct
 
 from ssmrl.envs.contract import Discrete, EnvParams, EnvState, MultiDiscrete
 from ssmrl.envs.draw import left_over, word
-from ssmrl.envs.popgym.base import Game, Step, headline, right_or_wrong
+from ssmrl.envs.game import Game, Step, headline
+from ssmrl.envs.popgym.base import right_or_wrong
 from ssmrl.envs.popgym.dealing import FACES, spread
 from ssmrl.envs.popgym.deck import VALUES, Deck, new_deck
 from ssmrl.shapes import Array, Key, Scalar

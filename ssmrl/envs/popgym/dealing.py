@@ -9,7 +9,7 @@ from flax import struct
 
 from ssmrl.envs.contract import Discrete, EnvParams, EnvState
 from ssmrl.envs.draw import word
-from ssmrl.envs.popgym.base import Game, Step, headline
+from ssmrl.envs.game import Game, Step, headline
 from ssmrl.envs.popgym.deck import VALUES, Deck, new_deck
 from ssmrl.shapes import Key, Scalar
 

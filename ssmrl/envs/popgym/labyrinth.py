@@ -7,7 +7,7 @@ import numpy as np
 from flax import struct
 
 from ssmrl.envs.contract import Discrete, EnvParams, EnvState, MultiDiscrete
-from ssmrl.envs.popgym.base import Game, Step, headline
+from ssmrl.envs.game import Game, Step, headline
 from ssmrl.envs.popgym.maze import GOAL, OBSTACLE, Maze, new_maze
 from ssmrl.errors import UsageError
 from ssmrl.shapes import Array, Key, Scalar

@@ -6,7 +6,7 @@ import numpy as np
 
 from ssmrl.envs.contract import Discrete, EnvParams
 from ssmrl.envs.draw import below
-from ssmrl.envs.popgym.base import Step
+from ssmrl.envs.game import Step
 from ssmrl.envs.popgym.board import CHOSEN, HIDING, LOST, BoardGame, BoardState
 from ssmrl.errors import UsageError
 from ssmrl.shapes import Array, Key, Scalar

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from ssmrl.envs.contract import Discrete, EnvParams, EnvState
-from ssmrl.envs.popgym.base import Game, Step, headline, right_or_wrong
+from ssmrl.envs.game import Game, Step, headline
+from ssmrl.envs.popgym.base import right_or_wrong
 from ssmrl.errors import UsageError
 from ssmrl.shapes import Array, Key, Scalar
 

@@ -11,7 +11,8 @@ import numpy as np
 from flax import struct
 
 from ssmrl.envs.contract import Box, EnvParams, EnvState
-from ssmrl.envs.popgym.base import POPJAXRL, Step, headline
+from ssmrl.envs.game import Step, headline
+from ssmrl.envs.popgym.base import POPJAXRL
 from ssmrl.envs.popgym.control import ControlTask, Pair
 from ssmrl.shapes import Array, Key, Scalar
 

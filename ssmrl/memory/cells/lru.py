@@ -29,7 +29,8 @@ class LRU(LinearMemory):
     Attributes:
         features: H, width of input and output.
         state: P, complex modes.
-        r_min, r_max: magnitudes at the start; 0.99 is a half-life of 69 steps, 0.999 of 693.
+        r_min, r_max: magnitudes at the start; 0.99 is a half-life of 69 steps, 0.999 of 693. Short
+            ones too, as in the paper, tell the last few inputs apart sooner than a thin ring.
         max_phase: phases at the start lie in (0, max_phase).
         reparam: a key of `reparam.MAGNITUDES`; `exp_exp` is the paper's.
         scan: backend of `affine_scan`.
@@ -40,7 +41,7 @@ class LRU(LinearMemory):
 
     features: int = 64
     state: int = 64
-    r_min: float = 0.4
+    r_min: float = 0.0
     r_max: float = 0.99
     max_phase: float = 2 * np.pi
     reparam: str = "exp_exp"
