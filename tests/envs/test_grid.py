@@ -109,7 +109,7 @@ def played(name):
         out = jax.vmap(play, out_axes=1)(jax.random.split(key, BATCH))
         return (*out, contains(env.observation_space(params), out[0]))
 
-    *out, inside = run_once(run, jax.random.key(0))
+    *out, inside = run_once(run, jax.random.key(0), level=1)
     assert inside
     return env, jax.tree.map(np.asarray, out)
 
