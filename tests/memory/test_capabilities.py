@@ -81,8 +81,8 @@ def test_a_task_without_a_construction_is_named():
 def test_the_script_trains_a_memory_and_reports_every_seed_and_length():
     row = {"memory": "mlp", "options": {}, "task": "flip_flop", "how": "trained"}
     found = SCRIPT["trained"](row, seeds=1, steps=2, batch=2, factors=(2,))
-    assert list(found["scores"]) == ["32"] and found["steps"] == 2
-    assert 0 <= found["scores"]["32"][0] < 1
+    assert list(found["scores"]) == ["64"] and found["steps"] == 2
+    assert 0 <= found["scores"]["64"][0] < 1
 
 
 def test_what_is_reported_was_planned_and_constructions_are_exact():
