@@ -7,9 +7,9 @@ own, and learns in imagination in its own steps, as R2I does.
 
 Clocks belong to the environments: at the first step of an episode all levels act, and at its
 last observation all levels look, so that each of them knows where episodes end and what was
-paid there. For that, an environment whose episode is over waits for one step: the last
-observation is a row like any other, though no action follows. (The clock of the original is
-shared by all environments; its higher levels miss most ends, and rewards at ends are lost.)
+paid there: as in R2I, that observation is a row too, though no action follows. (The clock of the
+original is shared by all environments; its higher levels miss most ends, and rewards at ends are
+lost.)
 """
 
 from typing import Any, NamedTuple
@@ -21,8 +21,19 @@ import optax
 from ssmrl import replay
 from ssmrl.agents.hieros_config import HierosConfig
 from ssmrl.agents.hieros_level import Learner, Level, LevelCarry, Params, Player, Row
-from ssmrl.agents.protocol import Policy, check_same_spaces, episode_means, strongly_typed
+from ssmrl.agents.protocol import (
+    Behaviour,
+    Outcome,
+    Policy,
+    check_same_spaces,
+    episode_means,
+    episode_numbers,
+    rollout,
+    rollout_keys,
+    strongly_typed,
+)
 from ssmrl.agents.r2i_actor import check_action_space, random_actions, to_env
+from ssmrl.agents.r2i_state import Record, pair, store
 from ssmrl.envs.wrappers import EpisodeStatistics
 from ssmrl.memory import Memory
 from ssmrl.memory.spec import where_reset
@@ -55,27 +66,26 @@ class Thought(NamedTuple):
     goal: tuple[Array | None, ...]
 
 
+class Choice(NamedTuple):
+    """What the policy did at a step, and the key with which it looks at what may be the end."""
+
+    thought: Thought
+    key: Key
+
+
 class Actors(NamedTuple):
     """The environments, and what is going on in each of them.
 
     Attributes:
         env_state, obs: of the step to come.
-        reward: received on arriving at `obs`.
         reset: `obs` is the first of an episode.
-        last: it is the last one, so that no action follows.
-        terminal: likewise, and not because of a time limit.
-        following: the first observation of the next episode, where `last`.
-        earned: reward since the last action of each level.
+        earned: reward since the last action of each level, that for arriving at `obs` included.
         carry: of the policy.
     """
 
     env_state: PyTree
     obs: PyTree
-    reward: B
     reset: B
-    last: B
-    terminal: B
-    following: PyTree
     earned: tuple[B, ...]
     carry: Carry
 
@@ -160,23 +170,23 @@ class Hieros:
         obs, env_state = jax.vmap(self.env.reset, in_axes=(0, None))(
             jax.random.split(key_env, c.num_envs), self.env_params
         )
-        zero, no = jnp.zeros(c.num_envs), jnp.zeros(c.num_envs, bool)
-        actors = Actors(
-            env_state=env_state,
-            obs=obs,
-            reward=zero,
-            reset=~no,
-            last=no,
-            terminal=no,
-            following=obs,
-            earned=(zero,) * c.levels,
-            carry=self._initial_carry(tuple(x.params for x in learners), (c.num_envs,)),
-        )
+        actors = self.begin(tuple(x.params for x in learners), obs, env_state)
         rings = tuple(
             replay.empty(row, level.config.capacity, c.num_envs)
             for row, level in zip(self._row_specs(), self.levels, strict=True)
         )
         return strongly_typed(State(learners, actors, rings, jnp.zeros((), jnp.int32), key))
+
+    def begin(self, params: tuple[Params, ...], obs: PyTree, env_state: PyTree) -> Actors:
+        """The actors where all environments begin an episode."""
+        size, levels = self.config.num_envs, self.config.levels
+        return Actors(
+            env_state=env_state,
+            obs=obs,
+            reset=jnp.ones(size, bool),
+            earned=(jnp.zeros(size),) * levels,
+            carry=self._initial_carry(params, (size,)),
+        )
 
     def policy(self, state: State) -> Policy:
         """How to act with this state's parameters.
@@ -190,8 +200,7 @@ class Hieros:
         def act(
             carry: Carry, obs: PyTree, reset: B, key: Key, greedy: bool = False
         ) -> tuple[Carry, Array, dict[str, Array]]:
-            none = jnp.zeros_like(reset)
-            thought = self.think(players, carry, obs, reset, none, key, greedy)
+            thought = self.think(players, carry, obs, reset, key, greedy)
             lowest = thought.carry.levels[0]
             value = players[0].value(lowest.latent, thought.goal[0])
             return thought.carry, to_env(self.action_space, lowest.action), {"value": value}
@@ -207,23 +216,19 @@ class Hieros:
         carry: Carry,
         obs: PyTree,
         reset: B,
-        last: B,
         key: Key,
         greedy: bool = False,
         anyhow: Scalar | None = None,
     ) -> Thought:
         """One step of all levels: they look from bottom to top, then act from top to bottom.
 
-        last: all levels look at the end of an episode. anyhow: whether actions are random.
+        anyhow: whether actions are random.
         """
         c = self.config
         clock = jnp.where(reset, 0, carry.clock)
         keys = jax.random.split(key, (2, c.levels))
-        due = tuple((clock % c.every**i == 0) | last for i in range(c.levels))
-        seen, looked = [obs], []
-        for i, player in enumerate(players):
-            looked.append(player.observe(carry.levels[i], seen[i], reset, due[i], keys[0, i]))
-            seen.append(looked[i].window)
+        due = tuple(clock % c.every**i == 0 for i in range(c.levels))
+        looked, seen = _look(players, carry, obs, reset, due, keys[0])
         goal: list[Array | None] = [None] * c.levels
         for i, player in reversed(list(enumerate(players))):
             if i + 1 < c.levels:
@@ -246,98 +251,101 @@ class Hieros:
         Until `prefill` steps are done actions are random and nothing is learned. Metrics are
         float32 scalars: `return` and `length` are means over the episodes that ended in this
         rollout (NaN if none did), `episodes` their number; those of level i, `level<i>/...`,
-        are means over its updates, 0 while there are none. Steps in which an environment waits
-        count as environment steps.
+        are means over its updates, 0 while there are none.
         """
-        key, key_collect, *keys = jax.random.split(state.key, 2 + self.config.levels)
-        prefilling = state.update * self.steps_per_update < self.config.prefill
-        actors, rings, info = self._collect(state, prefilling, key_collect)
+        key, keys = rollout_keys(self.config, state.key)
+        return self.learn(state._replace(key=key), *rollout(self, state, keys))
+
+    def behaviour(self, state: State) -> Behaviour:
+        """How a rollout acts; what is kept of it are rows for the replay of every level."""
+        players, prefilling = self._players(state), self._prefilling(state)
+
+        def decide(actors: Actors, key: Key) -> tuple[Choice, Array]:
+            key, key_last = jax.random.split(key)
+            thought = self.think(
+                players, actors.carry, actors.obs, actors.reset, key, anyhow=prefilling
+            )
+            action = to_env(self.action_space, thought.carry.levels[0].action)
+            return Choice(thought, key_last), action
+
+        def record(actors: Actors, choice: Choice, outcome: Outcome) -> tuple[Actors, Record]:
+            outcome = outcome._replace(reward=jnp.asarray(outcome.reward, jnp.float32))
+            thought, ended = choice.thought, outcome.terminated | outcome.truncated
+            last_seen = self._last_seen(players, choice, outcome)
+            rows, left = self._rows(actors, thought, last_seen, outcome)
+            valid = tuple(pair(due, ended) for due in thought.due)
+            earned = tuple(jnp.where(ended, 0.0, x + outcome.reward) for x in left)
+            actors = Actors(outcome.env_state, outcome.obs, ended, earned, thought.carry)
+            return actors, Record(rows, valid, episode_numbers(outcome.info))
+
+        return Behaviour(decide, record)
+
+    def learn(
+        self, state: State, actors: Actors, records: Record
+    ) -> tuple[State, dict[str, Scalar]]:
+        """The updates after a rollout that began at `state.actors` and ended at `actors`.
+
+        Metrics as `train_step`.
+        """
+        key, *keys = jax.random.split(state.key, 1 + self.config.levels)
+        rings = tuple(map(store, state.replays, records.rows, records.valid))
         learners = list(state.learners)
         metrics: dict[str, Scalar] = {}
         for i, level in enumerate(self.levels):
             if self._is_random(i):
                 continue
-            ready = ~prefilling & level.ready(rings[i])
+            ready = ~self._prefilling(state) & level.ready(rings[i])
             entropy_coef = self._entropy_coef(level.config, state.update)
             learners[i], found = level.learn(learners[i], rings[i], ready, entropy_coef, keys[i])
             metrics |= {f"level{i}/{name}": value for name, value in found.items()}
         state = State(tuple(learners), actors, rings, state.update + 1, key)
-        return strongly_typed(state), episode_means(info) | metrics
+        return strongly_typed(state), episode_means(records.episode) | metrics
 
-    def _collect(
-        self, state: State, prefilling: Scalar, key: Key
-    ) -> tuple[Actors, tuple[replay.Ring, ...], dict[str, Array]]:
-        """Acts for `rollout` steps in all environments and stores what every level saw."""
-        c, players = self.config, self._players(state)
+    def _last_seen(
+        self, players: list[Player], choice: Choice, outcome: Outcome
+    ) -> tuple[PyTree, ...]:
+        """What each level is shown of the last observation, where an episode ended."""
+        ended, carry = outcome.terminated | outcome.truncated, choice.thought.carry
+        final, below = outcome.info["final_observation"], players[:-1]
+        due, keys = (ended,) * len(below), jax.random.split(choice.key, len(players))
 
-        def step(actors: Actors, keys: Key) -> tuple[Actors, Any]:
-            thought = self.think(
-                players,
-                actors.carry,
-                actors.obs,
-                actors.reset,
-                actors.last,
-                keys[0],
-                anyhow=prefilling,
-            )
-            rows, earned = self._rows(actors, thought)
-            actors, episode = self._advance(actors, thought.carry, earned, keys[1:])
-            return actors, (rows, thought.due, episode)
+        def look() -> tuple[PyTree, ...]:
+            _, seen = _look(below, carry, final, jnp.zeros_like(ended), due, keys)
+            return tuple(seen[1:])
 
-        keys = jax.random.split(key, (c.rollout, 1 + c.num_envs))
-        actors, (rows, due, info) = jax.lax.scan(step, state.actors, keys)
-        rings = tuple(map(replay.write, state.replays, rows, due))
-        return actors, rings, info
+        windows = jax.lax.cond(jnp.any(ended), look, lambda: choice.thought.seen[1:])
+        return final, *windows
 
-    def _rows(self, actors: Actors, thought: Thought) -> tuple[tuple[Row, ...], tuple[B, ...]]:
-        """What each level stores where it is due, and what it has earned since."""
-        rows, left = [], []
+    def _rows(
+        self, actors: Actors, thought: Thought, last_seen: tuple[PyTree, ...], outcome: Outcome
+    ) -> tuple[tuple[Row, ...], tuple[B, ...]]:
+        """What each level stores of a step where it is due, and of the end of an episode; and
+        what it has earned since its last action."""
+        c, rows, left = self.config, [], []
+        ended, never = outcome.terminated | outcome.truncated, jnp.zeros_like(actors.reset)
+        terminal = ended if c.treat_truncation_as_terminal else outcome.terminated
         for i, carry in enumerate(thought.carry.levels):
-            earned = actors.earned[i] + actors.reward
-            paid = earned * self.config.reward_share**i
-            if self.config.lose_terminal_reward:
-                paid = jnp.where(actors.last, 0.0, paid)
-            rows.append(
-                Row(
-                    obs=thought.seen[i],
-                    action=carry.action,
-                    reward=paid,
-                    reset=actors.reset,
-                    terminal=actors.terminal,
-                    goal=thought.goal[i],
-                )
+            share = c.reward_share**i
+            left.append(jnp.where(thought.due[i], 0.0, actors.earned[i]))
+            at_end = (left[i] + outcome.reward) * share
+            if c.lose_terminal_reward:
+                at_end = jnp.zeros_like(at_end)
+            first = Row(
+                obs=thought.seen[i],
+                action=carry.action,
+                reward=actors.earned[i] * share,
+                reset=actors.reset,
+                terminal=never,
+                goal=thought.goal[i],
             )
-            left.append(jnp.where(thought.due[i], 0.0, earned))
+            last = first._replace(obs=last_seen[i], reward=at_end, reset=never, terminal=terminal)
+            rows.append(pair(first, last))
         return tuple(rows), tuple(left)
 
-    def _advance(
-        self, actors: Actors, carry: Carry, earned: tuple[B, ...], keys: Key
-    ) -> tuple[Actors, dict[str, Array]]:
-        """One step of every environment that does not wait, and what its episode came to."""
-        action = to_env(self.action_space, carry.levels[0].action)
-        obs, env_state, reward, terminated, truncated, info = jax.vmap(
-            self.env.step, in_axes=(0, 0, 0, None)
-        )(keys, actors.env_state, action, self.env_params)
-        waits, ended = actors.last, terminated | truncated
-        terminal = ended if self.config.treat_truncation_as_terminal else terminated
-        shown = where_reset(
-            waits, actors.following, where_reset(ended, info["final_observation"], obs)
-        )
-        advanced = Actors(
-            env_state=where_reset(waits, actors.env_state, env_state),
-            obs=shown,
-            reward=jnp.where(waits, 0.0, jnp.asarray(reward, jnp.float32)),
-            reset=waits,
-            last=ended & ~waits,
-            terminal=terminal & ~waits,
-            following=obs,
-            earned=earned,
-            carry=carry,
-        )
-        numbers = {k: info[k] for k in ("episode_return", "episode_length")}
-        return advanced, {**numbers, "episode_end": info["episode_end"] & ~waits}
-
     # ------------------------------------------------------------------ parts
+
+    def _prefilling(self, state: State) -> Scalar:
+        return state.update * self.steps_per_update < self.config.prefill
 
     def _is_random(self, level: int) -> bool:
         return self.config.random_top and 0 < level == self.config.levels - 1
@@ -368,3 +376,15 @@ class Hieros:
             return start
         updates = max(config.total_steps // self.steps_per_update, 1)
         return optax.linear_schedule(start, end, updates)(update)
+
+
+def _look(
+    players: list[Player], carry: Carry, obs: PyTree, reset: B, due: tuple[B, ...], keys: Key
+) -> tuple[list[LevelCarry], list[PyTree]]:
+    """What the levels carry after an observation, and what each of them, and one above, sees."""
+    looked: list[LevelCarry] = []
+    seen = [obs]
+    for i, player in enumerate(players):
+        looked.append(player.observe(carry.levels[i], seen[i], reset, due[i], keys[i]))
+        seen.append(looked[i].window)
+    return looked, seen

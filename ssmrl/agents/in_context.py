@@ -16,7 +16,17 @@ from gymnax.environments import spaces
 from jax.flatten_util import ravel_pytree
 
 from ssmrl.agents.in_context_config import InContextConfig
-from ssmrl.agents.protocol import Policy, check_same_spaces, episode_means, strongly_typed
+from ssmrl.agents.protocol import (
+    Behaviour,
+    Outcome,
+    Policy,
+    check_same_spaces,
+    episode_means,
+    episode_numbers,
+    rollout,
+    rollout_keys,
+    strongly_typed,
+)
 from ssmrl.envs.wrappers import EpisodeStatistics, PreviousStep
 from ssmrl.errors import UsageError
 from ssmrl.memory import Memory
@@ -41,6 +51,28 @@ class Transition(NamedTuple):
     reward: TB
     terminated: TB
     truncated: TB
+
+
+class Choice(NamedTuple):
+    """What the policy did at a step, `(B, ...)`."""
+
+    carry: PyTree  # afterwards
+    y: Array  # what the heads read, (B, out_dim)
+    action: Array  # not yet within bounds
+
+
+class Step(NamedTuple):
+    """What is kept of a step, `(B, ...)`; of a rollout, `(T, B, ...)`."""
+
+    obs: PyTree
+    reset: B
+    action: Array
+    y: Array
+    reward: B
+    terminated: B
+    truncated: B
+    final_value: B  # of the last observation, where the episode was truncated
+    episode: dict[str, Array]
 
 
 class Batch(NamedTuple):
@@ -131,12 +163,11 @@ class InContext:
         obs, env_state = jax.vmap(self.env.reset, in_axes=(0, None))(
             jax.random.split(key_env, size), self.env_params
         )
-        actors = Actors(env_state, obs, jnp.ones(size, bool), self.memory.init_carry((size,)))
         return strongly_typed(
             State(
                 params=params,
                 optimizer=self.optimizer.init(params),
-                actors=actors,
+                actors=self.begin(params, obs, env_state),
                 obs_statistics=statistics.start(self._statistics_shape()),
                 return_statistics=statistics.start(()),
                 running_return=jnp.zeros(size),
@@ -144,6 +175,11 @@ class InContext:
                 key=key,
             )
         )
+
+    def begin(self, params: nnx.State, obs: PyTree, env_state: PyTree) -> Actors:
+        """The actors where all environments begin an episode."""
+        size = self.config.num_envs
+        return Actors(env_state, obs, jnp.ones(size, bool), self.memory.init_carry((size,)))
 
     def policy(self, state: State) -> Policy:
         """How to act with this state's parameters.
@@ -174,19 +210,51 @@ class InContext:
         ended in this rollout (NaN if none did), `episodes` their number, losses and the rest
         means over the update.
         """
-        keys = jax.random.split(state.key, (self.config.rollout + 1, self.config.num_envs + 1))
-        collected = self._collect(state, keys[1:])
-        return self.learn(state._replace(key=keys[0, 0]), *collected)
+        key, keys = rollout_keys(self.config, state.key)
+        return self.learn(state._replace(key=key), *rollout(self, state, keys))
 
-    def learn(
-        self, state: State, actors: Actors, rollout: Transition, info: dict[str, Array]
-    ) -> tuple[State, dict[str, Scalar]]:
+    def behaviour(self, state: State) -> Behaviour:
+        """How a rollout acts; it leaves to the update what the heads say of all its steps."""
+        model = nnx.merge(self.graph, state.params)
+        prepared = model.memory.prepare()
+
+        def decide(actors: Actors, key: Key) -> tuple[Choice, Array]:
+            obs = self._normalised(actors.obs, state.obs_statistics)
+            carry, y = model.remember(actors.carry, obs, actors.reset, prepared)
+            action = model.policy(y).sample(seed=key)
+            return Choice(carry, y, action), within_bounds(self.action_space, action)
+
+        def record(actors: Actors, choice: Choice, outcome: Outcome) -> tuple[Actors, Step]:
+            final_obs = self._normalised(outcome.info["final_observation"], state.obs_statistics)
+            going_on = jnp.zeros_like(actors.reset)
+            final_value = jax.lax.cond(
+                jnp.any(outcome.truncated),
+                lambda: model.step(choice.carry, final_obs, going_on, prepared)[2],
+                lambda: jnp.zeros(going_on.shape),
+            )
+            step = Step(
+                obs=actors.obs,
+                reset=actors.reset,
+                action=choice.action,
+                y=choice.y,
+                reward=jnp.asarray(outcome.reward, jnp.float32),
+                terminated=outcome.terminated,
+                truncated=outcome.truncated,
+                final_value=final_value,
+                episode=episode_numbers(outcome.info),
+            )
+            ended = outcome.terminated | outcome.truncated
+            return Actors(outcome.env_state, outcome.obs, ended, choice.carry), step
+
+        return Behaviour(decide, record)
+
+    def learn(self, state: State, actors: Actors, records: Step) -> tuple[State, dict[str, Scalar]]:
         """The update from a rollout that began at `state.actors` and ended at `actors`.
 
-        info: episode_end, episode_return and episode_length, `(T, B)`. Metrics as `train_step`.
+        Metrics as `train_step`.
         """
         key, key_learn = jax.random.split(state.key)
-        state, batch = self._estimate(state, rollout)
+        state, batch = self._estimate(state, self._transitions(state, actors, records))
         params, optimizer, losses = self._learn(state, batch, key_learn)
         state = strongly_typed(
             state._replace(
@@ -194,57 +262,31 @@ class InContext:
             )
         )
         return state, {
-            **episode_means(info),
+            **episode_means(records.episode),
             **losses,
             "learning_rate": jnp.asarray(self._learning_rate(state.update - 1), jnp.float32),
         }
 
-    def _collect(self, state: State, keys: Key) -> tuple[Actors, Transition, dict[str, Array]]:
-        """Acts for T steps in all B environments; keys `(T, B + 1)`, the last the policy's."""
+    def _transitions(self, state: State, actors: Actors, steps: Step) -> Transition:
+        """A rollout with what acting did not need: the heads read all of its steps at once."""
         model = nnx.merge(self.graph, state.params)
-        prepared = model.memory.prepare()
-        size = self.config.num_envs
-
-        def step(actors: Actors, inputs: tuple[Key, Scalar]) -> tuple[Actors, tuple[Any, ...]]:
-            keys, is_last = inputs
-            obs = self._normalised(actors.obs, state.obs_statistics)
-            carry, y = model.remember(actors.carry, obs, actors.reset, prepared)
-            action = model.policy(y).sample(seed=keys[-1])
-            next_obs, env_state, reward, terminated, truncated, info = jax.vmap(
-                self.env.step, in_axes=(0, 0, 0, None)
-            )(
-                keys[:-1],
-                actors.env_state,
-                within_bounds(self.action_space, action),
-                self.env_params,
-            )
-            final_obs = self._normalised(info["final_observation"], state.obs_statistics)
-            final_value = jax.lax.cond(
-                is_last | jnp.any(truncated),
-                lambda: model.step(carry, final_obs, jnp.zeros(size, bool), prepared)[2],
-                lambda: jnp.zeros(size),
-            )
-            seen = {
-                "obs": actors.obs,
-                "reset": actors.reset,
-                "action": action,
-                "reward": jnp.asarray(reward, jnp.float32),
-                "terminated": terminated,
-                "truncated": truncated,
-            }
-            episode = {k: info[k] for k in ("episode_end", "episode_return", "episode_length")}
-            following = Actors(env_state, next_obs, terminated | truncated, carry)
-            return following, (seen, y, final_value, episode)
-
-        is_last = jnp.arange(self.config.rollout) == self.config.rollout - 1
-        actors, (seen, y, final_value, info) = jax.lax.scan(step, state.actors, (keys, is_last))
-        # What acting does not need is read off all steps at once.
-        value, log_prob = model.value(y), model.policy(y).log_prob(seen["action"])
-        # Where an episode goes on, the value of the next observation is known from the next step.
-        going_on = ~(seen["truncated"] | is_last[:, None])
-        next_value = jnp.where(going_on, jnp.roll(value, -1, axis=0), final_value)
-        rollout = Transition(**seen, log_prob=log_prob, value=value, next_value=next_value)
-        return actors, rollout, info
+        value, log_prob = model.value(steps.y), model.policy(steps.y).log_prob(steps.action)
+        # Where an episode goes on, the value of the next observation is known from the next step;
+        # after the last one it is read from `actors` (and not used where the episode ended).
+        obs = self._normalised(actors.obs, state.obs_statistics)
+        last = model.step(actors.carry, obs, jnp.zeros_like(actors.reset))[2]
+        following = jnp.concatenate([value[1:], last[None]])
+        return Transition(
+            obs=steps.obs,
+            reset=steps.reset,
+            action=steps.action,
+            log_prob=log_prob,
+            value=value,
+            next_value=jnp.where(steps.truncated, steps.final_value, following),
+            reward=steps.reward,
+            terminated=steps.terminated,
+            truncated=steps.truncated,
+        )
 
     def _estimate(self, state: State, rollout: Transition) -> tuple[State, Batch]:
         """Advantages and value targets; running statistics brought up to date."""
@@ -350,28 +392,6 @@ class InContext:
             return obs
         plain = jnp.asarray(obs["observation"], jnp.float32)
         return {**obs, "observation": statistics.normalise(seen, plain)}
-
-    # ------------------------------------------------------------------ environments in Python
-
-    def behaviour(self, state: State) -> Any:
-        """How a rollout acts where the environment is not part of the program.
-
-        As `policy(state).act` without `greedy`, but the third result has the entries action,
-        log_prob and value of `Transition`; that action is not yet within bounds.
-        """
-        model = nnx.merge(self.graph, state.params)
-        prepared = model.memory.prepare()
-
-        def act(
-            carry: PyTree, obs: PyTree, reset: B, key: Key
-        ) -> tuple[PyTree, Array, dict[str, Array]]:
-            obs = self._normalised(obs, state.obs_statistics)
-            carry, pi, value = model.step(carry, obs, reset, prepared)
-            action = pi.sample(seed=key)
-            chosen = {"action": action, "log_prob": pi.log_prob(action), "value": value}
-            return carry, within_bounds(self.action_space, action), chosen
-
-        return act
 
 
 def _at(x: Array, index: Any) -> Array:

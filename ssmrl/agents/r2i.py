@@ -19,7 +19,17 @@ from flax import nnx
 from gymnax.environments import spaces
 
 from ssmrl import replay
-from ssmrl.agents.protocol import Policy, check_same_spaces, episode_means, strongly_typed
+from ssmrl.agents.protocol import (
+    Behaviour,
+    Outcome,
+    Policy,
+    check_same_spaces,
+    episode_means,
+    episode_numbers,
+    rollout,
+    rollout_keys,
+    strongly_typed,
+)
 from ssmrl.agents.r2i_actor import (
     Actor,
     Critic,
@@ -32,7 +42,17 @@ from ssmrl.agents.r2i_actor import (
 from ssmrl.agents.r2i_config import R2IConfig
 from ssmrl.agents.r2i_imagination import actor_critic_loss, imagine, merged, some_rows
 from ssmrl.agents.r2i_optimizer import adam, descend, learn_model, updates_where
-from ssmrl.agents.r2i_state import Actors, Carry, Learner, Params, Row, State
+from ssmrl.agents.r2i_state import (
+    Actors,
+    Carry,
+    Learner,
+    Params,
+    Record,
+    Row,
+    State,
+    pair,
+    store,
+)
 from ssmrl.envs.wrappers import EpisodeStatistics
 from ssmrl.memory import Memory
 from ssmrl.rl.imagined import Percentiles
@@ -107,16 +127,21 @@ class R2I:
         obs, env_state = jax.vmap(self.env.reset, in_axes=(0, None))(
             jax.random.split(key_env, c.num_envs), self.env_params
         )
-        actors = Actors(
-            env_state=env_state,
-            obs=obs,
-            reward=jnp.zeros(c.num_envs),
-            reset=jnp.ones(c.num_envs, bool),
-            carry=self._initial_carry(params.model, (c.num_envs,)),
-        )
+        actors = self.begin(params, obs, env_state)
         ring = replay.empty(self._row_spec(), c.capacity, c.num_envs)
         state = State(learner, actors, ring, jnp.zeros((), jnp.int32), key)
         return strongly_typed(state)
+
+    def begin(self, params: Params, obs: PyTree, env_state: PyTree) -> Actors:
+        """The actors where all environments begin an episode."""
+        size = self.config.num_envs
+        return Actors(
+            env_state=env_state,
+            obs=obs,
+            reward=jnp.zeros(size),
+            reset=jnp.ones(size, bool),
+            carry=self._initial_carry(params.model, (size,)),
+        )
 
     def policy(self, state: State) -> Policy:
         """How to act with this state's parameters.
@@ -157,52 +182,52 @@ class R2I:
         rollout (NaN if none did), `episodes` their number, the rest means over the updates,
         0 while there are none.
         """
-        key, key_collect, key_learn = jax.random.split(state.key, 3)
-        prefilling = state.update * self.steps_per_update < self.config.prefill
-        actors, ring, info = self._collect(state, prefilling, key_collect)
-        learner, metrics = self._learn(state, ring, prefilling, key_learn)
-        state = State(learner, actors, ring, state.update + 1, key)
-        return strongly_typed(state), episode_means(info) | metrics
+        key, keys = rollout_keys(self.config, state.key)
+        return self.learn(state._replace(key=key), *rollout(self, state, keys))
 
-    def _collect(
-        self, state: State, prefilling: Scalar, key: Key
-    ) -> tuple[Actors, replay.Ring, dict[str, Array]]:
-        """Acts for `rollout` steps in all environments and stores what was seen."""
-        c, act = self.config, self.policy(state).act
+    def behaviour(self, state: State) -> Behaviour:
+        """How a rollout acts; what is kept of it are rows for the replay."""
+        c, act, prefilling = self.config, self.policy(state).act, self._prefilling(state)
 
-        def step(actors: Actors, keys: Key) -> tuple[Actors, tuple[Row, Array, dict[str, Array]]]:
-            carry, _, _ = act(actors.carry, actors.obs, actors.reset, keys[0])
-            anything = random_actions(self.action_space, keys[1], (c.num_envs,))
-            action = jnp.where(prefilling, anything, carry.action)
-            carry = carry._replace(action=action)
-            next_obs, env_state, reward, terminated, truncated, info = jax.vmap(
-                self.env.step, in_axes=(0, 0, 0, None)
-            )(keys[2:], actors.env_state, to_env(self.action_space, action), self.env_params)
+        def decide(actors: Actors, key: Key) -> tuple[Carry, Array]:
+            key_policy, key_random = jax.random.split(key)
+            carry, _, _ = act(actors.carry, actors.obs, actors.reset, key_policy)
+            anything = random_actions(self.action_space, key_random, actors.reset.shape)
+            carry = carry._replace(action=jnp.where(prefilling, anything, carry.action))
+            return carry, to_env(self.action_space, carry.action)
+
+        def record(actors: Actors, carry: Carry, outcome: Outcome) -> tuple[Actors, Record]:
+            obs, env_state, reward, terminated, truncated, info = outcome
             reward, ended = jnp.asarray(reward, jnp.float32), terminated | truncated
-            never = jnp.zeros_like(ended)
+            never, action = jnp.zeros_like(ended), carry.action
             terminal = ended if c.treat_truncation_as_terminal else terminated
             seen = self._row(actors.obs, action, actors.reward, actors.reset, never, actors.carry)
             last = self._row(info["final_observation"], action, reward, never, terminal, carry)
-            rows = jax.tree.map(lambda x, y: jnp.stack([x, y]), seen, last)
-            episode = {k: info[k] for k in ("episode_end", "episode_return", "episode_length")}
-            actors = Actors(env_state, next_obs, jnp.where(ended, 0.0, reward), ended, carry)
-            return actors, (rows, jnp.stack([~never, ended]), episode)
+            actors = Actors(env_state, obs, jnp.where(ended, 0.0, reward), ended, carry)
+            valid = pair(~never, ended)
+            return actors, Record(pair(seen, last), valid, episode_numbers(info))
 
-        keys = jax.random.split(key, (c.rollout, 2 + c.num_envs))
-        actors, (rows, valid, info) = jax.lax.scan(step, state.actors, keys)
-        rows, valid = jax.tree.map(lambda x: x.reshape(2 * c.rollout, *x.shape[2:]), (rows, valid))
-        return actors, replay.write(state.replay, rows, valid), info
+        return Behaviour(decide, record)
 
-    def _learn(
-        self, state: State, ring: replay.Ring, prefilling: Scalar, key: Key
-    ) -> tuple[Learner, dict[str, Scalar]]:
-        """The gradient steps that follow a rollout, none while the replay is being filled."""
+    def learn(
+        self, state: State, actors: Actors, records: Record
+    ) -> tuple[State, dict[str, Scalar]]:
+        """The updates after a rollout that began at `state.actors` and ended at `actors`.
+
+        Metrics as `train_step`.
+        """
+        key, key_learn = jax.random.split(state.key)
+        ring = store(state.replay, records.rows, records.valid)
         entropy_coef = self._entropy_coef(state.update)
 
         def one(learner: Learner, key: Key) -> tuple[Learner, dict[str, Scalar]]:
             return self._update(learner, ring, entropy_coef, key)
 
-        return updates_where(~prefilling, one, self.config.updates, state.learner, key)
+        learner, metrics = updates_where(
+            ~self._prefilling(state), one, self.config.updates, state.learner, key_learn
+        )
+        state = State(learner, actors, ring, state.update + 1, key)
+        return strongly_typed(state), episode_means(records.episode) | metrics
 
     def _update(
         self, learner: Learner, ring: replay.Ring, entropy_coef: Array | float, key: Key
@@ -333,6 +358,9 @@ class R2I:
     def _initial_carry(self, model_params: nnx.State, batch_shape: tuple[int, ...]) -> Carry:
         model: Any = merged(self.graphs.model, model_params)
         return Carry(model.initial(batch_shape), no_action(self.action_space, batch_shape))
+
+    def _prefilling(self, state: State) -> Scalar:
+        return state.update * self.steps_per_update < self.config.prefill
 
     def _row(
         self, obs: PyTree, action: Array, reward: Array, reset: Array, terminal: Array, carry: Any

@@ -1,7 +1,9 @@
 """Everything that changes while R2I trains, as one pytree, and the rows of its replay."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from ssmrl import replay
@@ -22,6 +24,17 @@ class Row(NamedTuple):
     reset: TB
     terminal: TB
     carry: PyTree
+
+
+class Record(NamedTuple):
+    """What is kept of a step, `(2, B, ...)`: its row, and the last one of an episode that ended.
+
+    valid: whether there is such a row. Of Hieros rows and valid are tuples over levels.
+    """
+
+    rows: Any
+    valid: Any
+    episode: dict[str, Array]
 
 
 class Carry(NamedTuple):
@@ -71,3 +84,14 @@ class State(NamedTuple):
     def params(self) -> Params:
         """The parameters that a checkpoint must not hold unless they are finite."""
         return self.learner.params
+
+
+def pair(first: PyTree, second: PyTree) -> PyTree:
+    """Both rows of a step, `(2, B, ...)`."""
+    return jax.tree.map(lambda x, y: jnp.stack([x, y]), first, second)
+
+
+def store(ring: replay.Ring, rows: PyTree, valid: Array) -> replay.Ring:
+    """The replay after the pairs of rows of a rollout, `(T, 2, B, ...)`."""
+    rows, valid = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (rows, valid))
+    return replay.write(ring, rows, valid)

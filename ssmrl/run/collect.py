@@ -2,28 +2,27 @@
 
 At every step one compiled program lets the policy act, the host's environments step, and a
 second program makes observations of their answers, through the very wrappers that the agent
-has around its environment. The update is `agent.learn`, as for environments in JAX. Leaves of
-everything on the device are `(S, B, ...)`; the host sees one batch of S * B.
+has around its environment. How an agent acts in training, what it keeps of a step and the update
+are those of environments in JAX (`ssmrl.agents.protocol`). Leaves of everything on the device are
+`(S, B, ...)`; the host sees one batch of S * B.
 """
 
 import itertools
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssmrl.agents.in_context import Actors, Transition
+from ssmrl.agents.protocol import Agent, Outcome, rollout_keys
 from ssmrl.envs.from_gymnasium import Answer, GymnasiumEnvironment, Waiting
 from ssmrl.envs.gymnasium_spaces import structure
 from ssmrl.errors import UsageError
 from ssmrl.run.program import Program, compile_train_step, compiled, over_seeds
 from ssmrl.shapes import Array, Key, PyTree
-
-EPISODE = ("episode_end", "episode_return", "episode_length")
 
 
 def host_environment(env: Any) -> GymnasiumEnvironment | None:
@@ -33,16 +32,6 @@ def host_environment(env: Any) -> GymnasiumEnvironment | None:
         if env is None:
             return None
     return env
-
-
-class Outcome(NamedTuple):
-    """What a step led to, as the agent's wrappers tell it: `(S, B, ...)` each."""
-
-    obs: PyTree
-    reward: Array
-    terminated: Array
-    truncated: Array
-    info: dict[str, Any]
 
 
 class Stage:
@@ -66,27 +55,26 @@ class Stage:
         obs = self._folded(self.host.reset(np.asarray(seeds)))
         ended = np.ones(self.shape, bool)  # what follows an end is a start
         answer = Answer(obs, np.zeros(self.shape, np.float32), ended, ~ended, obs)
-        state, outcome = self._observe(state, self._no_action(), answer)
-        return outcome.obs, state
+        outcome = self._observe(state, self._no_action(), answer)
+        return outcome.obs, outcome.env_state
 
-    def step(self, state: PyTree, action: Array) -> tuple[PyTree, Outcome]:
+    def step(self, state: PyTree, action: Array) -> Outcome:
         """Step all environments; action: (S, B, *action)."""
         told = np.asarray(action)
         answer = self.host.step(told.reshape(-1, *told.shape[2:]))
         return self._observe(state, told, Answer(*map(self._folded, answer)))
 
-    def observe(self, state: PyTree, action: Array, answer: Answer) -> tuple[PyTree, Outcome]:
-        """The next wrappers' states and what the agent is told of `answer`; to be compiled."""
+    def observe(self, state: PyTree, action: Array, answer: Answer) -> Outcome:
+        """What the agent's wrappers make of `answer`, `(S, B, ...)`; to be compiled."""
 
-        def one(state: PyTree, action: Array, answer: Answer) -> tuple[PyTree, Outcome]:
+        def one(state: PyTree, action: Array, answer: Answer) -> Outcome:
             answered = jax.tree.map(
                 lambda part: answer if isinstance(part, Waiting) else part,
                 state,
                 is_leaf=lambda part: isinstance(part, Waiting),
             )
             key = jax.random.key(0)  # nothing is drawn: chance is on the host
-            obs, state, *rest = self.env.step(key, answered, action, self.params)
-            return state, Outcome(obs, *rest)
+            return Outcome(*self.env.step(key, answered, action, self.params))
 
         return jax.vmap(jax.vmap(one))(state, action, answer)
 
@@ -133,92 +121,67 @@ def train_program(agent: Any, like: PyTree, seeds: int) -> Iterator["Program | H
 class HostProgram:
     """The train step of S seeds on environments of the host; as `ssmrl.run.program.Program`.
 
-    Seeds train side by side, each in environments of its own. What an agent has to offer is
-    `behaviour`, how it acts in training, and `learn`. Environments of the host cannot be saved:
-    the first call of `step` begins new episodes, seeded by the state's key; parameters,
-    optimiser and keys go on as they were.
+    Seeds train side by side, each in environments of its own. Environments of the host cannot be
+    saved: the first call of `step` begins new episodes, seeded by the state's key; all else goes
+    on as it was.
 
     agent: made by `ssmrl.make_agent`. like: its state, or the shapes of it.
-    Raises UsageError for an agent that learns in another way.
     """
 
-    def __init__(self, agent: Any, like: PyTree, seeds: int) -> None:
-        if not (hasattr(agent, "behaviour") and hasattr(agent, "learn")):
-            raise UsageError(
-                f"{type(agent).__name__} trains on environments in JAX only, and {agent.env.name} "
-                "runs in Python: train agent=in_context there (`ssmrl eval` takes any agent)"
-            )
+    def __init__(self, agent: Agent, like: PyTree, seeds: int) -> None:
         begin = time.perf_counter()
-        self.agent, self.steps = agent, agent.config.rollout
+        self.steps: int = agent.config.rollout
         self.stage = Stage(agent.env, agent.env_params, seeds, agent.config.num_envs)
         self._going = False
-        self._keys = jax.jit(over_seeds(lambda key: _split(key, self.steps), seeds))
-        self._act = jax.jit(over_seeds(self._act_once, seeds))
-        self._value = jax.jit(over_seeds(self._value_once, seeds))
-        self._act.lower((like, like.actors, like.key)).compile()
-        learn = over_seeds(lambda parts: agent.learn(parts[0], *parts[1]), seeds)
-        batch = self._batch_like(like)
-        self._learn = compiled(lambda state, batch: learn((state, batch)), like, batch)
+
+        def on_device(function: Callable[..., Any]) -> Any:
+            return jax.jit(over_seeds(lambda inputs: function(*inputs), seeds))
+
+        self._begin = on_device(agent.begin)
+        self._keys = on_device(lambda key: rollout_keys(agent.config, key))
+        self._decide = on_device(lambda state, *now: agent.behaviour(state).decide(*now))
+        self._record = on_device(lambda state, *now: agent.behaviour(state).record(*now))
+        learn = over_seeds(lambda inputs: agent.learn(*inputs), seeds)
+        parts = like.actors, self._compile_acting(like)
+        self._learn = compiled(lambda state, *parts: learn((state, *parts)), like, *parts)
         self.compile_seconds = time.perf_counter() - begin
 
     def step(self, state: PyTree) -> tuple[PyTree, dict[str, Array]]:
         """A rollout and the update from it; the state that goes in is donated."""
         if not self._going:
-            obs, env_state = self.stage.begin(jax.random.fold_in(state.key[0], self.steps))
-            reset = jnp.ones(self.stage.shape, bool)
-            state = state._replace(actors=Actors(env_state, obs, reset, state.actors.carry))
+            start = self.stage.begin(jax.random.fold_in(state.key[0], self.steps))
+            state = state._replace(actors=self._begin((state.params, *start)))
             self._going = True
-        key, keys = self._keys(state.key)
-        return self._learn(state._replace(key=key), self._collect(state, keys))
+        key, keys = self._keys((state.key,))
+        return self._learn(state._replace(key=key), *self._collect(state, keys))
 
     def close(self) -> None:
         """End the environments."""
         self.stage.close()
 
-    def _collect(self, state: PyTree, keys: Key) -> tuple[Actors, Transition, dict[str, Any]]:
-        """Acts for T steps; leaves of rollout and numbers of the episodes are (S, T, B, ...)."""
+    def _collect(self, state: PyTree, keys: Key) -> tuple[PyTree, PyTree]:
+        """Acts for T steps, as `ssmrl.agents.protocol.rollout`; records `(S, T, ...)`."""
         actors, records = state.actors, []
         for t in range(self.steps):
-            carry, action, chosen = self._act((state, actors, keys[:, t]))
-            env_state, out = self.stage.step(actors.env_state, action)
-            value = chosen["value"]
-            if t == self.steps - 1 or np.any(out.truncated):
-                value = self._value((state, carry, out.info["final_observation"]))
-            records.append(jax.device_get(_record(actors, chosen, out, value)))
-            actors = Actors(env_state, out.obs, out.terminated | out.truncated, carry)
-        rollout, info = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *records)
-        # Where an episode goes on, the value of the next observation is known from the next step.
-        going_on = ~rollout.truncated
-        going_on[:, -1] = False
-        following = np.roll(rollout.value, -1, axis=1)
-        next_value = np.where(going_on, following, rollout.next_value)
-        return actors, rollout._replace(next_value=next_value), info
+            choice, action = self._decide((state, actors, keys[:, t, -1]))
+            outcome = self.stage.step(actors.env_state, action)
+            actors, record = self._record((state, actors, choice, outcome))
+            records.append(jax.device_get(record))
+        return actors, jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *records)
 
-    def _act_once(
-        self, inputs: tuple[PyTree, Actors, Key]
-    ) -> tuple[PyTree, Array, dict[str, Array]]:
-        state, actors, key = inputs
-        return self.agent.behaviour(state)(actors.carry, actors.obs, actors.reset, key)
-
-    def _value_once(self, inputs: tuple[PyTree, PyTree, PyTree]) -> Array:
-        state, carry, obs = inputs
-        reset, key = jnp.zeros(self.stage.shape[1], bool), jax.random.key(0)  # no use is made of it
-        return self.agent.behaviour(state)(carry, obs, reset, key)[2]["value"]
-
-    def _batch_like(self, like: PyTree) -> PyTree:
-        """Shapes of what `_collect` returns."""
-
-        def turn(state: PyTree, answer: Answer) -> tuple[Transition, dict[str, Any]]:
-            actors = state.actors
-            _, action, chosen = self._act((state, actors, state.key))
-            _, out = self.stage.observe(actors.env_state, action, answer)
-            return _record(actors, chosen, out, chosen["value"])
-
-        record = jax.eval_shape(turn, like, self.stage.answer_like())
-        over_time = jax.tree.map(
+    def _compile_acting(self, like: PyTree) -> PyTree:
+        """Compiles both programs of a step; shapes of the records that `_collect` returns."""
+        now = like, like.actors, like.key
+        choice, action = jax.eval_shape(self._decide, now)
+        env_state, answer = like.actors.env_state, self.stage.answer_like()
+        outcome = jax.eval_shape(self.stage.observe, env_state, action, answer)
+        after = like, like.actors, choice, outcome
+        _, record = jax.eval_shape(self._record, after)
+        for program, inputs in ((self._decide, now), (self._record, after)):
+            program.lower(inputs).compile()
+        return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((x.shape[0], self.steps, *x.shape[1:]), x.dtype), record
         )
-        return like.actors, *over_time
 
 
 def rounds_on_host(
@@ -261,8 +224,9 @@ def rounds_on_host(
             for t in range(horizon):
                 now = jax.vmap(jax.random.fold_in, (0, None))(jnp.stack(keys), t)
                 carry, action = act((state, carry, obs, reset, now))
-                env_state, out = stage.step(env_state, action)
-                obs, reset = out.obs, np.asarray(out.terminated | out.truncated)
+                out = stage.step(env_state, action)
+                obs, env_state = out.obs, out.env_state
+                reset = np.asarray(out.terminated | out.truncated)
                 returns += np.where(alive, out.reward, 0)
                 lengths += alive
                 alive = alive & ~reset
@@ -271,25 +235,3 @@ def rounds_on_host(
             else:
                 raise UsageError(f"{alive.sum()} episodes did not end within {horizon} steps")
             yield returns, lengths
-
-
-def _split(key: Key, steps: int) -> tuple[Key, Key]:
-    """The next key of a state, and one for every step of a rollout."""
-    key, key_rollout = jax.random.split(key)
-    return key, jax.random.split(key_rollout, steps)
-
-
-def _record(
-    actors: Actors, chosen: dict[str, Array], out: Outcome, next_value: Array
-) -> tuple[Transition, dict[str, Array]]:
-    """What is kept of a step."""
-    step = Transition(
-        obs=actors.obs,
-        reset=actors.reset,
-        reward=out.reward,
-        terminated=out.terminated,
-        truncated=out.truncated,
-        next_value=next_value,
-        **chosen,
-    )
-    return step, {name: out.info[name] for name in EPISODE}

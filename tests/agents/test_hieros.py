@@ -15,6 +15,8 @@ from ssmrl.agents.hieros_behaviour import behaviour_loss
 from ssmrl.agents.hieros_config import HierosConfig
 from ssmrl.agents.hieros_level import Level
 from ssmrl.agents.hieros_subgoal import Autoencoder, novelty_reward, subgoal_reward
+from ssmrl.agents.protocol import rollout, rollout_keys
+from ssmrl.agents.r2i_state import store
 from ssmrl.envs.contract import Box, Discrete, EnvParams
 from ssmrl.errors import UsageError
 from ssmrl.nets.two_hot import symlog
@@ -87,10 +89,13 @@ def rollouts(made, count, begin=None, anyhow=True):
 
     def run(key):
         def one(state, key):
-            actors, rings, info = made._collect(state, jnp.array(anyhow), key)
-            return state._replace(actors=actors, replays=rings), info
+            actors, found = rollout(made, state, rollout_keys(made.config, key)[1])
+            rings = tuple(map(store, state.replays, found.rows, found.valid))
+            return state._replace(actors=actors, replays=rings), found.episode
 
-        return jax.lax.scan(one, (begin or plain(made))(key), jax.random.split(key, count))
+        state = (begin or plain(made))(key)
+        state = state._replace(update=jnp.int32(0 if anyhow else made.config.prefill))
+        return jax.lax.scan(one, state, jax.random.split(key, count))
 
     return run_once(run, jax.random.key(0))
 
@@ -118,8 +123,6 @@ def test_levels_act_on_their_clocks_and_windows_hold_the_latest_latents_of_an_ep
     reset = np.zeros((steps, envs), bool)
     reset[[0, 9, 10, 17], 0] = True
     reset[[0, 4], 1] = True
-    last = np.roll(reset, -1, axis=0)
-    last[-1] = False
     obs = rng.normal(size=(steps, envs, 3)).astype(np.float32)
 
     def run(key):
@@ -132,7 +135,7 @@ def test_levels_act_on_their_clocks_and_windows_hold_the_latest_latents_of_an_ep
 
         keys = jax.random.split(key, steps)
         carry = made._initial_carry(state.params, (envs,))
-        return jax.lax.scan(step, carry, (obs, jnp.asarray(reset), jnp.asarray(last), keys))[1]
+        return jax.lax.scan(step, carry, (obs, jnp.asarray(reset), keys))[1]
 
     thought = jax.device_get(run_once(run, jax.random.key(0)))
     for env in range(envs):
@@ -140,7 +143,7 @@ def test_levels_act_on_their_clocks_and_windows_hold_the_latest_latents_of_an_ep
         for t in range(steps):
             if reset[t, env]:
                 clock, pushed = 0, [[], []]
-            due = [bool(clock % 2**i == 0 or last[t, env]) for i in range(3)]
+            due = [bool(clock % 2**i == 0) for i in range(3)]
             assert [bool(d[t, env]) for d in thought.due] == due
             for i in (0, 1):
                 if due[i]:
@@ -281,10 +284,8 @@ def test_two_levels_learn_what_pays_and_change_every_network(training):
     assert set(after.learners[0].scales) == {"extrinsic", "novelty", "subgoal"}
     assert set(after.learners[1].scales) == {"extrinsic", "novelty"}
     assert 0 < metrics[-1]["level1/entropy_share"] <= 1
-    earned = [np.mean([m["return"] for m in part]) for part in (metrics[:10], metrics[-40:])]
-    best = Wages().best()
-    assert earned[0] < 0.75 * best
-    assert earned[1] > 0.9 * best
+    earned = np.mean([m["return"] for m in metrics[-40:]])
+    assert earned > 0.9 * Wages().best()  # at random it is two thirds
 
 
 def test_the_losses_of_actor_critics_and_autoencoder_keep_to_their_own_parameters(training):
@@ -332,7 +333,7 @@ def test_a_random_top_sets_every_subgoal_and_does_not_learn():
 
         return begin
 
-    made = agent(Wages(), random_top=True, actor_unimix=0.0)
+    made = agent(Wages(), random_top=True, actor_unimix=0.0, replay_size=1024)
     state, _ = rollouts(made, 3, decided(made), anyhow=False)
     codes = np.concatenate([stored(state.replays[1], env).action for env in range(4)])
     assert len({tuple(code) for code in codes.tolist()}) == 9

@@ -9,6 +9,7 @@ from flax import nnx
 import ssmrl
 from ssmrl.agents.in_context import InContext
 from ssmrl.agents.in_context_config import InContextConfig
+from ssmrl.agents.protocol import rollout
 from ssmrl.envs.contract import Dict, Tuple
 from ssmrl.errors import UsageError
 from ssmrl.memory import GRU, WithOffset, make
@@ -41,7 +42,12 @@ def train(agent, updates, seed=0):
 def collect(agent, state, seed):
     """One rollout from a state: actors afterwards, transitions, what is known of episodes."""
     keys = jax.random.split(jax.random.key(seed), (agent.config.rollout, agent.config.num_envs + 1))
-    return run_once(agent._collect, state, keys)
+
+    def run(state, keys):
+        actors, steps = rollout(agent, state, keys)
+        return actors, agent._transitions(state, actors, steps), steps.episode
+
+    return run_once(run, state, keys)
 
 
 def last_return(metrics, updates=10):

@@ -1,5 +1,8 @@
 """Training and evaluation on environments in Python are those on environments in JAX."""
 
+import itertools
+from functools import partial
+
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -9,10 +12,12 @@ from gymnasium import spaces
 
 from ssmrl import envs, make_agent
 from ssmrl.cli import main
+from ssmrl.envs.contract import Box, Discrete, EnvParams
 from ssmrl.envs.wrappers import EpisodeStatistics, PreviousStep
-from ssmrl.errors import UsageError
+from ssmrl.run import collect
 from ssmrl.run.collect import HostProgram, Stage, host_environment
 from ssmrl.run.evaluate import evaluate
+from tests.agents.probes import Probe
 from tests.envs.probes import run_once
 
 SMALL = [
@@ -56,27 +61,72 @@ class Steps(gymnasium.Env):
         return obs, reward, ended and not truncated, truncated, {}
 
 
+class Certain(Probe):
+    """Shows the time, pays the action; three steps, the last of which is cut for action 0."""
+
+    actions, observations = Discrete(3), Box(0.0, 9.0, (1,))
+
+    @property
+    def default_params(self):
+        return EnvParams(max_steps_in_episode=3)
+
+    def observe(self, state):
+        return state.time.astype(jnp.float32).reshape(1)
+
+    def step_env(self, key, state, action, params):
+        state = state.replace(time=state.time + 1)
+        over = (state.time == 3) & (action > 0)
+        return self.observe(state), state, action.astype(jnp.float32), over, {}
+
+
+CERTAIN = Certain()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def steps():
-    gymnasium.register("Steps-v0", Steps)
+    made = {
+        "Steps-v0": Steps,
+        "Certain-v0": lambda: envs.to_gymnasium(CERTAIN, CERTAIN.default_params),
+    }
+    for id, entry_point in made.items():
+        gymnasium.register(id, entry_point)
     yield
-    del gymnasium.registry["Steps-v0"]
+    for id in made:
+        del gymnasium.registry[id]
+
+
+AGENTS = {
+    "in_context": {
+        "rollout": 6,
+        "minibatches": 2,
+        "epochs": 1,
+        "encoder": (8,),
+        "head": (8,),
+    }
+}
+AGENTS["r2i"] = {
+    "rollout": 8, "batch": 4, "length": 8, "train_ratio": 1, "prefill": 32, "replay_size": 512,
+    "imagined_starts": 4, "horizon": 2, "groups": 2, "classes": 3, "deter": 8, "units": 8,
+    "mlp_layers": 1, "mlp_units": 8, "head_layers": 1, "head_units": 8, "actor_layers": 1,
+    "actor_units": 8, "critic_layers": 1, "critic_units": 8, "bins": 11, "bin_limit": 2.0,
+    "critic_limit": 4.0,
+}  # fmt: skip
+AGENTS["hieros"] = AGENTS["r2i"] | {
+    "levels": 2, "every": 2, "train_ratio": 2, "code_groups": 2, "code_classes": 3,
+    "code_layers": 1, "code_units": 8,
+}  # fmt: skip
+
+
+def agent_on(env, params, name="in_context"):
+    config = {
+        "agent": {"name": name, "num_envs": 4, **AGENTS[name]},
+        "memory": {"name": "gru", "features": 8, "layers": 1},
+    }
+    return make_agent(config, env, params)
 
 
 def agent_for(id, **arguments):
-    config = {
-        "agent": {
-            "name": "in_context",
-            "num_envs": 4,
-            "rollout": 6,
-            "minibatches": 2,
-            "epochs": 1,
-            "encoder": (8,),
-            "head": (8,),
-        },
-        "memory": {"name": "gru", "features": 8, "layers": 1},
-    }
-    return make_agent(config, *envs.make(id, **arguments))
+    return agent_on(*envs.make(id, **arguments))
 
 
 def initial(agent, seeds=1):
@@ -91,7 +141,8 @@ def test_the_agents_wrappers_say_what_they_say_in_jax():
         obs, state = stage.begin(jax.random.key(0))
         seen, lasts, ends, returns = [obs], [], [], []
         for _ in range(3):
-            state, out = stage.step(state, jnp.array([[1, 2]]))
+            out = stage.step(state, jnp.array([[1, 2]]))
+            state = out.env_state
             seen.append(out.obs)
             lasts.append(out.info["final_observation"])
             ends.append(out.info["episode_end"][0].tolist())
@@ -112,17 +163,18 @@ def updates(steps):
     agent = agent_for("gymnasium/Steps-v0", last=2, truncate=True)
     state = initial(agent, seeds=2)
     program = HostProgram(agent, state, 2)
-    kept, collect = [], program._collect
+    kept, play = [], program._collect
 
-    def keep(*inputs):
-        kept.append(collect(*inputs))
-        return kept[-1]
+    def keep(state, keys):
+        found = play(state, keys)
+        kept.append(run_once(jax.vmap(agent._transitions), state, *found))
+        return found
 
     program._collect = keep
     for _ in range(2):
         state, metrics = program.step(state)
     program.close()
-    return [rollout for _, rollout, _ in kept], jax.device_get(metrics), state
+    return kept, jax.device_get(metrics), state
 
 
 def test_a_rollout_is_a_transition_of_every_step_of_all_seeds(updates):
@@ -150,6 +202,83 @@ def test_the_value_after_a_step_is_that_of_its_own_episode(updates):
     assert (first.next_value[:, 3] != first.value[:, 4]).all()
 
 
+UPDATES = 4  # the last episode goes on when they are done
+
+
+@pytest.fixture(scope="module", params=AGENTS)
+def both(request, steps):
+    """The state and the metrics of all updates, on the host and on the device, and the state
+    on the host after a restart and one update more."""
+    host = agent_on(*envs.make("gymnasium/Certain-v0"), request.param)
+    device = agent_on(CERTAIN, CERTAIN.default_params, request.param)
+
+    def train(key):
+        return jax.lax.scan(lambda s, _: device.train_step(s), device.init(key), None, UPDATES)
+
+    there = run_once(train, jax.random.split(jax.random.key(0), 1)[0])
+    there = jax.tree.map(lambda x: x[None], there)
+    state, metrics = initial(host), []
+    with pytest.MonkeyPatch.context() as patch:  # few updates: compiled fast, not well
+        patch.setattr(collect, "compiled", partial(collect.compiled, once=True))
+        program = HostProgram(host, state, 1)
+    for _ in range(UPDATES):
+        state, found = program.step(state)
+        metrics.append(found)
+    metrics = jax.tree.map(lambda *x: np.stack(x, axis=1), *metrics)
+    here = jax.device_get(state), metrics
+    program._going = False  # as in another process
+    resumed, _ = program.step(state)
+    program.close()
+    return here, there, jax.device_get(resumed)
+
+
+def replays(state):
+    """The rows of the first environment in all replays of a state, oldest first."""
+    rings = getattr(state, "replays", None) or [getattr(state, "replay", None)]
+    for ring in filter(None, rings):
+        n = int(ring.size[0, 0])
+        assert n < ring.rows.reset.shape[1]
+        yield jax.tree.map(lambda x, n=n: np.asarray(x)[0, :n, 0], ring.rows)
+
+
+def test_what_is_learned_on_the_host_is_what_is_learned_on_the_device(both):
+    (here, metrics), (there, expected), _ = both
+    assert metrics.keys() == expected.keys() and metrics["episodes"].sum() >= 4 * 8
+    for name in metrics:
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=2e-2, atol=2e-3)
+    for rows, others in zip(replays(here), replays(there), strict=True):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-3), rows, others)
+
+
+@pytest.mark.parametrize("both", ["r2i", "hieros"], indirect=True)
+def test_replays_on_the_host_have_a_row_for_the_last_observation_of_every_episode(both):
+    (state, _), _, _ = both
+    for every, rows in zip((1, 2), replays(state), strict=False):
+        times = np.array([0, 1, 2, 3] if every == 1 else [0, 2, 3])
+        at = np.resize(times, rows.reset.shape[0])
+        np.testing.assert_array_equal(rows.reset, at == 0)
+        if every == 2:
+            assert len(at) >= 10 * 3 and not rows.terminal[at != 3].any()
+            continue
+        assert len(at) == 10 * 4 + 2
+        np.testing.assert_array_equal(rows.obs[:, 0], at)
+        paid = np.where(at[1:] == 0, 0, rows.action[:-1])
+        np.testing.assert_array_equal(rows.reward, [0, *paid])
+        acted = np.concatenate([[0], rows.action[:-1]])
+        np.testing.assert_array_equal(rows.terminal, (at == 3) & (acted > 0))
+        assert 0 < rows.terminal.sum() < 10
+
+
+@pytest.mark.parametrize("both", ["r2i", "hieros"], indirect=True)
+def test_a_resumed_run_begins_its_new_episodes_with_a_first_row(both):
+    (state, _), _, resumed = both
+    for before, after in itertools.zip_longest(replays(state), replays(resumed)):
+        n = len(before.reset)
+        jax.tree.map(lambda x, y, n=n: np.testing.assert_array_equal(x, y[:n]), before, after)
+        assert after.reset[n] and after.reward[n] == 0 and not after.terminal[n]
+        assert not before.terminal[-1] and len(after.reset) >= n + 2 * 3
+
+
 def test_short_episodes_are_not_favoured_and_seeds_decide():
     agent = agent_for("gymnasium/Steps-v0", last=None, pay="step")
     state = initial(agent)
@@ -160,14 +289,6 @@ def test_short_episodes_are_not_favoured_and_seeds_decide():
     assert set(np.unique(both[0].lengths)) == {1, 5}
     np.testing.assert_array_equal(both[0].returns, both[0].lengths)
     assert abs(both[0].returns.mean() - 3) < 4 * 2 / np.sqrt(50)
-
-
-def test_an_agent_that_learns_in_another_way_is_refused():
-    class Other:
-        env = envs.make("gymnasium/Steps-v0")[0]
-
-    with pytest.raises(UsageError, match="Other trains on environments in JAX only"):
-        HostProgram(Other(), None, 1)
 
 
 def test_a_run_in_python_is_trained_resumed_evaluated_and_inspected(capsys):
