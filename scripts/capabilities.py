@@ -86,6 +86,7 @@ def plan() -> list[Row]:
 
 
 def signed(yes: bool) -> dict[str, bool]:
+    """The options of a memory whose eigenvalues may be negative, or none."""
     return {"negative_eigs": True} if yes else {}
 
 
@@ -117,6 +118,7 @@ def settings(row: Row) -> Row:
 
 
 def label(row: Row) -> tuple[Any, ...]:
+    """What tells a row from the others, however it was made."""
     return row["memory"], tuple(row["options"]), row["task"], row["how"]
 
 

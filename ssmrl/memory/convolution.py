@@ -69,13 +69,31 @@ def short_conv(
     Raises:
         UsageError: a window that does not fit x or the kernel.
     """
+    window, lags = lagged(x, _checked(window, kernel, x), reset, start)
+    return window, convolve(kernel, x, lags)
+
+
+def short_conv_all(
+    kernel: Array,
+    x: TBF,
+    window: Array,
+    reset: TB | None = None,
+    start: Array | None = None,
+) -> tuple[Array, TBF]:
+    """`short_conv` with the window after every step, `(T, *B, w - 1, C)`, instead of the last."""
+    _, lags = lagged(x, _checked(window, kernel, x), reset, start)
+    windows = [x, *lags][: len(lags)][::-1]
+    after = jnp.stack(windows, axis=-2) if lags else jnp.stack([window] * x.shape[0])
+    return after, convolve(kernel, x, lags)
+
+
+def _checked(window: Array, kernel: Array, x: TBF) -> Array:
     if kernel.shape != (window.shape[-2] + 1, x.shape[-1]):
         raise UsageError(
             f"a kernel (w, C) for inputs {x.shape} and window {window.shape} must be "
             f"{(window.shape[-2] + 1, x.shape[-1])}; got {kernel.shape}"
         )
-    window, lags = lagged(x, window, reset, start)
-    return window, convolve(kernel, x, lags)
+    return window
 
 
 def convolve(kernel: Array, x: TBF, lags: list[TBF]) -> TBF:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ssmrl.errors import UsageError
 from ssmrl.memory.cells.outer import step_bias
-from ssmrl.memory.convolution import conv_init, convolve, lagged
+from ssmrl.memory.convolution import conv_init, short_conv_all
 from ssmrl.memory.dense import along_last, dense, dense_init, matmul
 from ssmrl.memory.scan import affine_scan
 from ssmrl.memory.spec import Memory, Reading, in_chunks
@@ -120,8 +120,7 @@ class SelectiveMemory(Memory):
         """All windows of the convolution, what `recur` reads side by side, and the gate."""
         start = None if reading.start is None else reading.start[0]
         x, z = jnp.split(dense(constants["in"], u), 2, axis=-1)
-        _, lags = lagged(x, window, reading.reset, start)
-        windows, x = jnp.stack([*lags[-2::-1], x], axis=-2), convolve(constants["conv"], x, lags)
+        windows, x = short_conv_all(constants["conv"], x, window, reading.reset, start)
         x = jax.nn.silu(x + along_last(constants["conv_bias"], x))
         rate, b, c = self.maps(constants, x)
         if reading.dt is not None:

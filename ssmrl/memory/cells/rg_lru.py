@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ssmrl.errors import UsageError
 from ssmrl.memory.cells.outer import inverse_softplus
-from ssmrl.memory.convolution import conv_init, convolve, lagged
+from ssmrl.memory.convolution import conv_init, short_conv_all
 from ssmrl.memory.dense import along_last, dense, dense_init
 from ssmrl.memory.scan import affine_scan
 from ssmrl.memory.spec import Memory, Reading
@@ -94,8 +94,7 @@ class RGLRU(Memory):
         window, h, begun = carry
         start = (None, None, None) if reading.start is None else reading.start
         x, y = jnp.split(dense(constants["in"], u), 2, axis=-1)
-        _, lags = lagged(x, window, reading.reset, start[0])
-        windows, x = jnp.stack([*lags[-2::-1], x], axis=-2), convolve(constants["conv"], x, lags)
+        windows, x = short_conv_all(constants["conv"], x, window, reading.reset, start[0])
         x = x + along_last(constants["conv_bias"], x)
         log_a, x = self.gated(constants, x)
         gain = jnp.sqrt(jnp.maximum(-jnp.expm1(2 * log_a), (2 * STEEPEST) ** -2))
