@@ -12,6 +12,7 @@ from flax import nnx
 
 from ssmrl.memory.dense import along_last
 from ssmrl.nets.dreamer import Affine, LayerNorm, hidden_init, output_init
+from ssmrl.nets.resize import double, halve
 from ssmrl.shapes import Array
 
 SMALLEST = 4  # side of the image that is flattened, or grown from
@@ -45,10 +46,7 @@ class ImageEncoder(nnx.Module):
         batch = x.shape[:-3]
         x = x.reshape(-1, *x.shape[-3:])
         for kernel, norm in zip(self.kernels, self.norms, strict=True):
-            x = jax.lax.conv_general_dilated(
-                x, kernel[...], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-            x = jax.nn.silu(norm(x))
+            x = jax.nn.silu(norm(halve(x, kernel[...])))
         return x.reshape(*batch, self.out_dim)
 
 
@@ -78,8 +76,6 @@ class ImageDecoder(nnx.Module):
         batch = x.shape[:-1]
         x = self.project(x).reshape(-1, SMALLEST, SMALLEST, self.kernels[0].shape[2])
         for kernel, norm in zip(self.kernels, [*self.norms, None], strict=True):
-            x = jax.lax.conv_transpose(
-                x, kernel[...], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
+            x = double(x, kernel[...])
             x = x + along_last(self.bias[...], x) if norm is None else jax.nn.silu(norm(x))
         return x.reshape(*batch, *x.shape[1:])
