@@ -191,8 +191,8 @@ agent   all options with their defaults""",
     ),
     "bench": Command(
         _bench,
-        "scan|ppo|envs [NAME=VALUE ...] [json=FILE]",
-        "measure speed: the scan, PPO, or the environments",
+        "scan|memory|ppo|envs [NAME=VALUE ...] [json=FILE]",
+        "measure speed: the scan, the memories, PPO, or the environments",
         "Options are those of `ssmrl.bench.<name>.run`; json saves the rows.",
     ),
 }

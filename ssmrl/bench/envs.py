@@ -1,4 +1,4 @@
-"""Speed of the POPGym environments: ours, jitted and vmapped, against the Python package's."""
+"""Speed of POPGym and Memory Maze: ours, jitted and vmapped, against the Python packages'."""
 
 import importlib
 import os
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ssmrl import envs
-from ssmrl.envs import popgym
+from ssmrl.envs import original_memory_maze, popgym
 from ssmrl.envs.contract import Box, Discrete, Environment, EnvParams, Space
 from ssmrl.envs.draw import below
 from ssmrl.shapes import Array, Key, PyTree, Scalar
@@ -26,6 +26,7 @@ def run(
     original_steps: int = 20_000,
     repeats: int = 3,
     cores: int | None = None,
+    level: str | None = None,
 ) -> list[dict[str, Any]]:
     """Environment steps per second under uniformly random actions, one row per environment.
 
@@ -37,20 +38,30 @@ def run(
     (`compile_s`) apart.
 
     Rows: {"env", "ours_steps_per_s", "original_steps_per_s", "ratio", "compile_s"}; the
-    original's two are None where `popgym` is not installed (the labyrinths need `mazelib` too).
-    ids: default all of popgym.
+    original's two are None where `popgym` is not installed (the labyrinths need `mazelib` too), or
+    `memory-maze`.
+    ids: default all of popgym. level: of Memory Maze, whose pictures are best drawn with
+    `batch=32 steps=100 original_steps=500`.
     """
     names = ids or [f"popgym/{name}" for name in popgym.ENVIRONMENTS]
     if cores is None:
         cores = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
-    return [_row(name, batch, steps, original_steps, repeats, cores) for name in names]
+    settings = {} if level is None else {"level": level}
+    return [_row(name, settings, batch, steps, original_steps, repeats, cores) for name in names]
 
 
 def _row(
-    id: str, batch: int, steps: int, original_steps: int, repeats: int, cores: int
+    id: str,
+    settings: dict[str, str],
+    batch: int,
+    steps: int,
+    original_steps: int,
+    repeats: int,
+    cores: int,
 ) -> dict[str, Any]:
-    ours, compile_s = _ours(id, batch, steps, repeats, cores)
-    original = _original(id, original_steps, repeats) if find_spec("popgym") else None
+    ours, compile_s = _ours(id, settings, batch, steps, repeats, cores)
+    env = _original(id)
+    original = None if env is None else _original_speed(env, original_steps, repeats)
     return {
         "env": id,
         "ours_steps_per_s": ours,
@@ -60,9 +71,11 @@ def _row(
     }
 
 
-def _ours(id: str, batch: int, steps: int, repeats: int, cores: int) -> tuple[float, float]:
+def _ours(
+    id: str, settings: dict[str, str], batch: int, steps: int, repeats: int, cores: int
+) -> tuple[float, float]:
     """Steps per second, and seconds to compile."""
-    env, params = envs.make(id)
+    env, params = envs.make(id, **settings)
     _, state = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), batch), params)
     key = jax.random.key(1)
     rollout = jax.jit(lambda key, state: _rollout(env, params, batch, steps, key, state))
@@ -107,19 +120,27 @@ def _random_actions(space: Space, key: Key, batch: int) -> Array:
     return below(jax.random.bits(key, shape), sizes)
 
 
-def _original(id: str, steps: int, repeats: int) -> float | None:
-    """Steps per second of the Python package's environment, without gymnasium's checks.
-
-    None where the package did not register it.
-    """
+def _original(id: str) -> gymnasium.Env | None:
+    """The Python package's environment without gymnasium's checks; None where it is missing."""
+    family, _, name = id.partition("/")
+    if family == "memory_maze":
+        if not find_spec("memory_maze"):
+            return None
+        original_memory_maze.register()
+        return gymnasium.make(f"MemoryMaze-{name}-v0", disable_env_checker=True)
+    if not find_spec("popgym"):
+        return None
     importlib.import_module("popgym")  # registers its environments with gymnasium
-
-    name = id.removeprefix("popgym/").replace("VelocityOnlyCartPole", "VelocityOnlyCartpole")
+    name = name.replace("VelocityOnlyCartPole", "VelocityOnlyCartpole")
     if f"popgym-{name}-v0" not in gymnasium.registry:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # popgym advises against labyrinths
-        env = gymnasium.make(f"popgym-{name}-v0").unwrapped
+        return gymnasium.make(f"popgym-{name}-v0").unwrapped
+
+
+def _original_speed(env: gymnasium.Env, steps: int, repeats: int) -> float:
+    """Steps per second."""
     env.action_space.seed(0)
     actions = [env.action_space.sample() for _ in range(steps)]
 

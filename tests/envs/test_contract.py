@@ -24,8 +24,12 @@ from tests.envs.probes import run_once
 
 BATCH, STEPS, LIMIT = 4, 50, 7
 NEEDS_DATA = {"gymnax/MNISTBandit-bsuite"}
-BRAX = {"brax/inverted_pendulum", "brax/reacher"}  # the quickest to compile
-IDS = [id for id in list_envs() if id not in NEEDS_DATA and (id in BRAX or "brax/" not in id)]
+QUICK_BRAX = {"brax/inverted_pendulum", "brax/reacher", "brax/fast"}  # a minute each to compile
+ALL_IDS = [id for id in list_envs() if id not in NEEDS_DATA]
+IDS = [
+    pytest.param(id, marks=pytest.mark.slow) if "brax/" in id and id not in QUICK_BRAX else id
+    for id in ALL_IDS
+]
 
 # gymnax 1.0.1 as it is: what its environments do against their own word.
 OUTSIDE_ITS_SPACE = {
@@ -114,6 +118,32 @@ def test_an_episode_ends_at_the_limit_and_another_begins(id):
 def test_observations_lie_in_their_space(id):
     _, _, out = rollout(id)
     assert bool(out["inside"].all()) == (id not in OUTSIDE_ITS_SPACE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", ALL_IDS)
+def test_nothing_is_nan_in_10_000_random_steps(id):
+    env, params = make(id)
+    action_space, space = env.action_space(params), env.observation_space(params)
+
+    def step(carry, key):
+        state, fine, inside = carry
+        keys = jax.random.split(key, 2 * 100).reshape(2, 100)
+        obs, state, reward, _, _, info = jax.vmap(env.step, (0, 0, 0, None))(
+            keys[0], state, jax.vmap(action_space.sample)(keys[1]), params
+        )
+        seen = jax.tree.leaves((obs, info["final_observation"], reward))
+        fine &= jnp.all(jnp.stack([jnp.isfinite(x).all() for x in seen]))
+        return (state, fine, inside & contains(space, obs).all()), None
+
+    def run(key):
+        _, state = jax.vmap(env.reset, (0, None))(jax.random.split(key, 100), params)
+        start = (state, jnp.array(True), jnp.array(True))
+        return jax.lax.scan(step, start, jax.random.split(key, 100))[0][1:]
+
+    fine, inside = run_once(run, jax.random.key(1))
+    assert fine
+    assert inside or id in OUTSIDE_ITS_SPACE
 
 
 @pytest.mark.parametrize("id", IDS)
