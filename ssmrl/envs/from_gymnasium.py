@@ -27,6 +27,7 @@ from flax import struct
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
 
+from ssmrl.envs import atari
 from ssmrl.envs.contract import Environment, EnvParams, Space
 from ssmrl.envs.gymnasium_spaces import from_gymnasium, inwards, outwards, structure
 from ssmrl.envs.packages import import_package, reported
@@ -60,7 +61,8 @@ class GymnasiumEnvironment(Environment):
 
     vectorization: "sync" (one after another in this process) or "async" (each in a process of
         its own: for environments that are slow to step). max_steps_in_episode: truncate there
-        instead of where Gymnasium would. options: further keywords of `gymnasium.make`.
+        instead of where Gymnasium would. options: further keywords of `gymnasium.make`; for an
+        Atari game (`ALE/...`) also those of `ssmrl.envs.atari.make_game`.
 
     Raises UsageError for an unknown id, a package that is missing, options that the environment
     does not take, and a space that is no Discrete, MultiDiscrete (flat), Box, Dict or Tuple.
@@ -80,9 +82,8 @@ class GymnasiumEnvironment(Environment):
             raise UsageError(f"max_steps_in_episode: expected 1 or more, got {limit!r}")
         self.id, self.vectorization = id, vectorization
         spec = find(id)
-        self.make = partial(
-            gymnasium.make, spec, max_episode_steps=limit, disable_env_checker=True, **options
-        )
+        build = atari.make_game if spec.namespace == atari.NAMESPACE else gymnasium.make
+        self.make = partial(build, spec, max_episode_steps=limit, disable_env_checker=True, **options)
         with reported(self.name, "could not be made"):
             sample = self.make()
             sample.close()
@@ -199,7 +200,7 @@ class HostEnvironments:
 def find(id: str) -> gymnasium.envs.registration.EnvSpec:
     """Gymnasium's entry for `id`, which may be `module:Name-v0`.
 
-    popgym and memory_maze are imported where the id is one of theirs. Raises UsageError for an
+    popgym, memory_maze and ale_py are imported where the id is one of theirs. Raises UsageError for an
     id that nobody registered, with the nearest, and for a package that is not installed.
     """
     module, _, name = id.rpartition(":")
@@ -210,6 +211,8 @@ def find(id: str) -> gymnasium.envs.registration.EnvSpec:
         module = ""
     if name.startswith("popgym-"):
         module = module or "popgym"
+    if name.startswith(f"{atari.NAMESPACE}/"):
+        module = module or "ale_py"
     with reported(f"gymnasium/{id}", "could not be found"):
         if module:
             import_package(module, f"gymnasium/{id}")

@@ -9,7 +9,13 @@ from typing import Any
 
 from ssmrl.errors import UsageError
 
-EXTRAS = {"popgym": "ssmrl[popgym]", "memory_maze": "ssmrl[memory-maze]", "brax": "brax"}
+EXTRAS = {
+    "popgym": "ssmrl[popgym]",
+    "memory_maze": "ssmrl[memory-maze]",
+    "ale_py": "ssmrl[atari]",
+    "cv2": "ssmrl[atari]",
+    "brax": "brax",
+}
 """What to install for a package, where that is not the package's own name."""
 
 
