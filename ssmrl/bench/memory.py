@@ -162,7 +162,7 @@ def _memax(name: str, H: int, state_bytes: int) -> tuple[Read, PyTree] | None:
     return read, params
 
 
-def _sizes(name: str, H: int, state_bytes: int) -> dict[str, int | None]:
+def _sizes(name: str, H: int, state_bytes: int) -> dict[str, Any]:
     """Constructor arguments that give memax's state as many entries as ours."""
     floats = state_bytes // 4
     side = max(round(floats**0.5), 1)
