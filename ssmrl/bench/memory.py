@@ -166,7 +166,7 @@ def _sizes(name: str, H: int, state_bytes: int) -> dict[str, Any]:
     """Constructor arguments that give memax's state as many entries as ours."""
     floats = state_bytes // 4
     side = max(round(floats**0.5), 1)
-    return {
+    sizes: dict[str, dict[str, Any]] = {
         "elman": {"hidden_size": H, "recurrent_size": H},
         "ffm": {"hidden_size": H, "context_size": max(floats // 8, 1), "trace_size": 4},
         "gru": {"recurrent_size": H},
@@ -178,4 +178,5 @@ def _sizes(name: str, H: int, state_bytes: int) -> dict[str, Any]:
             "window_size": max(floats // (2 * H), 1),
             "positional_embedding": None,
         },
-    }.get(name, {"hidden_size": H, "recurrent_size": side})
+    }
+    return sizes.get(name, {"hidden_size": H, "recurrent_size": side})
