@@ -149,6 +149,11 @@ def gradient_by(
 # ------------------------------------------------------------------------------ choice
 
 
+def only_cpu() -> bool:
+    """Whether this process has no accelerator that a program could be lowered for."""
+    return set(backends()) <= {"cpu", "interpreter"}
+
+
 def by_platform(cpu: Callable[..., Any], default: Callable[..., Any], *arguments: Any) -> Any:
     """`cpu(*arguments)` where the program is lowered for a CPU or is short, else `default`.
 
@@ -156,7 +161,7 @@ def by_platform(cpu: Callable[..., Any], default: Callable[..., Any], *arguments
     accelerator the other form is not even traced: it takes a while.
     """
     *arrays, reverse = arguments
-    if arrays[-1].shape[0] < CHUNK or set(backends()) <= {"cpu", "interpreter"}:
+    if arrays[-1].shape[0] < CHUNK or only_cpu():
         return cpu(*arguments)
     return lax.platform_dependent(
         *arrays, cpu=partial(cpu, reverse=reverse), default=partial(default, reverse=reverse)

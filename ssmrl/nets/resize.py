@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.extend.backend import backends
 
+from ssmrl.memory.backends import only_cpu
 from ssmrl.memory.dense import matmul
 from ssmrl.shapes import Array
 
@@ -30,7 +30,7 @@ def double(x: Array, kernel: Array) -> Array:
 def _by_platform(
     cpu: Callable[..., Array], default: Callable[..., Array], x: Array, kernel: Array
 ) -> Array:
-    if set(backends()) <= {"cpu", "interpreter"}:
+    if only_cpu():
         return cpu(x, kernel)
     return jax.lax.platform_dependent(x, kernel, cpu=cpu, default=default)
 
