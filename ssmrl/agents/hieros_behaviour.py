@@ -17,7 +17,7 @@ from flax import nnx
 from ssmrl.agents.hieros_config import HierosConfig
 from ssmrl.agents.hieros_subgoal import Autoencoder, novelty_reward, subgoal_reward
 from ssmrl.agents.r2i_actor import Actor, Critic
-from ssmrl.agents.r2i_imagination import Imagined, imagine
+from ssmrl.agents.r2i_imagination import Imagined, goes_on, imagine
 from ssmrl.nets.distributions import Distribution
 from ssmrl.nets.two_hot import TwoHot
 from ssmrl.rl.imagined import (
@@ -204,7 +204,7 @@ def judge(
 ) -> tuple[dict[str, TB], dict[str, TB], TB]:
     """Lambda returns and values `(H, N)` of each reward that has a critic, and weights `(H, N)`."""
     arrived = jax.tree.map(lambda x: x[1:], path.latent)
-    going = model.cont(arrived).probs
+    going = goes_on(model, arrived, config)
     value = {n: v.mean() for n, v in critics(with_goal(path.input, start.goal)).items()}
     returns = {
         n: lambda_returns(reward[n], config.gamma * going, v[1:], config.lam)

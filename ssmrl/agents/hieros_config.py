@@ -53,6 +53,7 @@ class HierosConfig(R2IConfig):
     actor_units: int = 256
     critic_units: int = 256
     gamma: float = 0.997
+    soft_continue: bool = True
     levels: int = 3
     every: int = 4
     random_top: bool = False

@@ -36,6 +36,9 @@ class R2IConfig(WorldModelConfig):
         imagined_starts: how many rows of a batch imagination starts from, drawn anew for each
             update; None for all.
         gamma, lam: discount, and weight of longer returns.
+        soft_continue: whether what follows an imagined state counts by the chance that the episode
+            goes on there, as Hieros and later versions of DreamerV3 do; False judges it hard, 0
+            or 1, as R2I: an end that is never likelier than not is then never feared.
         entropy_coef: weight of the policy's entropy; it falls linearly to `entropy_final`
             (None: stays).
         slow_rate, slow_weight: of the critic's moving average, and of the loss towards it.
@@ -70,6 +73,7 @@ class R2IConfig(WorldModelConfig):
     imagined_starts: int | None = None
     gamma: float = 1 - 1 / 333
     lam: float = 0.95
+    soft_continue: bool = False
     entropy_coef: float = 3e-4
     entropy_final: float | None = None
     slow_rate: float = 0.02

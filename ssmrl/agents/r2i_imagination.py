@@ -23,7 +23,7 @@ from ssmrl.rl.imagined import (
     track_percentiles,
     trajectory_weights,
 )
-from ssmrl.shapes import TBF, Array, B, Key, Scalar
+from ssmrl.shapes import TB, TBF, Array, B, Key, Scalar
 from ssmrl.world_model import Latent, WorldModel, features
 
 
@@ -89,15 +89,21 @@ def judge(
 ) -> tuple[Array, Array, Array, Array]:
     """Rewards and lambda returns `(H, N)`, values `(H + 1, N)` and weights `(H, N)` of a path.
 
-    alive: 1 where the start is not terminal. That the episode goes on is judged hard, 0 or 1.
+    alive: 1 where the start is not terminal.
     """
     arrived = jax.tree.map(lambda x: x[1:], path.latent)
     reward = model.reward(arrived).mean()
-    going = (model.cont(arrived).probs > 0.5).astype(jnp.float32)
+    going = goes_on(model, arrived, config)
     value = critic(path.input).mean()
     returns = lambda_returns(reward, config.gamma * going, value[1:], config.lam)
     weight = trajectory_weights(jnp.concatenate([alive[None], going[:-1]]), config.gamma)
     return reward, returns, value, weight
+
+
+def goes_on(model: WorldModel, arrived: Latent, config: R2IConfig) -> TB:
+    """That the episode goes on at imagined states: its chance, or 0 or 1 where judged hard."""
+    chance = model.cont(arrived).probs
+    return chance if config.soft_continue else (chance > 0.5).astype(jnp.float32)
 
 
 def actor_critic_loss(

@@ -1,6 +1,8 @@
 import dataclasses
 import itertools
+from types import SimpleNamespace
 
+import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from ssmrl.agents.protocol import rollout, rollout_keys
 from ssmrl.agents.r2i import R2I
 from ssmrl.agents.r2i_actor import Actor, random_actions, to_env
 from ssmrl.agents.r2i_config import R2IConfig
-from ssmrl.agents.r2i_imagination import imagine, judge, merged
+from ssmrl.agents.r2i_imagination import goes_on, imagine, judge, merged
 from ssmrl.agents.r2i_optimizer import adam
 from ssmrl.agents.r2i_state import store
 from ssmrl.envs.contract import Box, Discrete, EnvState, MultiDiscrete, Tuple
@@ -203,6 +205,16 @@ def test_a_terminal_start_teaches_nothing():
     assert reward.shape == returns.shape == weight.shape == (4, 2) and value.shape == (5, 2)
     assert float(weight[0, 0]) == 1.0
     np.testing.assert_array_equal(weight[:, 1], 0.0)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_an_end_that_is_likely_counts_wholly_or_by_its_chance(soft):
+    """A model that gives every step a chance of 0.6 or 0.4 to be followed by another."""
+    a = agent(Recall(length=3), soft_continue=soft)
+    for chance, hard in ((0.6, 1.0), (0.4, 0.0)):
+        unsure = SimpleNamespace(cont=lambda _, p=chance: distrax.Bernoulli(probs=jnp.full(2, p)))
+        going = goes_on(unsure, None, a.config)
+        np.testing.assert_allclose(going, chance if soft else hard, atol=1e-6)
 
 
 def gradients(a, key):
