@@ -118,7 +118,7 @@ class Command(NamedTuple):
     details: str
 
 
-BENCHMARKS = ("envs", "memory", "ppo", "scan")
+BENCHMARKS = ("envs", "memory", "ppo", "r2i", "scan")
 COMMANDS = {
     "train": Command(
         _train,

@@ -1,0 +1,114 @@
+"""`ssmrl bench r2i`: how many rows of experience R2I learns from in a second.
+
+A gradient step of R2I at a size of 0.6 M parameters on vectors: world model, imagination from
+every row, actor and critic, and the few steps in the environment that go with it. Beside it the
+same agent with a GRU in place of S5, and both at sequences of other lengths.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ssmrl import envs
+from ssmrl.agents import make_agent
+from ssmrl.bench.timing import Row, interleaved, ratio
+from ssmrl.run.program import compiled
+
+SIZES = {
+    **{"groups": 32, "classes": 4, "deter": 128, "units": 128, "mlp_layers": 2, "mlp_units": 128},
+    **{"head_units": 128, "actor_units": 128, "critic_units": 128},
+}
+MEMORIES: dict[str, dict[str, Any]] = {
+    "s5": {"features": 128, "state": 128, "layers": 2},
+    "gru": {"features": 128, "layers": 1, "norm": "none", "activation": "none"},
+}
+UPDATES = 4  # gradient steps of a call
+
+
+def run(
+    T: int = 64,
+    B: int = 16,
+    horizon: int = 15,
+    starts: int | None = None,
+    *,
+    memories: str = "s5+gru",
+    scaling: bool = False,
+    repetitions: int = 5,
+) -> list[Row]:
+    """A row for each memory and length.
+
+    Args:
+        T: rows of a sequence.
+        B: sequences in a batch.
+        horizon: steps imagined.
+        starts: rows of a batch that imagination starts from; None for all.
+        memories: names separated by `+`.
+        scaling: measure lengths of 64 to 4096, at B = 16 at 64 and less above it, so that every
+            batch has the same rows; T and B are then not read.
+        repetitions: rounds in which all take turns; figures are medians over them.
+
+    Returns:
+        Rows with `memory`, `T`, `B`, `parameters`, `compile_s` (seconds), `ms` of a gradient
+        step, `frames_per_s`, rows of experience learned from, and `x_gru`, how many times the
+        GRU's at this length (None without it).
+    """
+    shapes = [(64 * 4**i, max(16 // 4**i, 1)) for i in range(4)] if scaling else [(T, B)]
+    rows = []
+    for length, batch in shapes:
+        rows += _at_length(memories.split("+"), length, batch, horizon, starts, repetitions)
+    return rows
+
+
+def _at_length(
+    names: Sequence[str], T: int, B: int, horizon: int, starts: int | None, repetitions: int
+) -> list[Row]:
+    rows: dict[str, Row] = {}
+    calls = {}
+    for name in names:
+        options = {"length": T, "batch": B, "horizon": horizon, "imagined_starts": starts}
+        calls[name], parameters, compile_s = _learning(name, options)
+        rows[name] = {"memory": name, "T": T, "B": B, "parameters": parameters}
+        rows[name]["compile_s"] = round(compile_s, 1)
+    seconds = interleaved(calls, repetitions)
+    for name, row in rows.items():
+        step = median(seconds[name]) / UPDATES
+        row |= {"ms": round(step * 1e3, 1), "frames_per_s": round(T * B / step)}
+        gru = seconds.get("gru")
+        row["x_gru"] = None if gru is None else round(ratio(gru, seconds[name]), 2)
+    return list(rows.values())
+
+
+def _learning(name: str, options: dict[str, Any]) -> tuple[Callable[[], Any], int, float]:
+    """`UPDATES` gradient steps, as a call; number of parameters; seconds to compile them."""
+    rows = options["length"] * options["batch"]
+    config = {
+        "name": "r2i",
+        "num_envs": 8,
+        "rollout": 8,
+        "train_ratio": UPDATES * rows / 64,
+        "prefill": 8 * options["length"],
+        "replay_size": 8 * 2 * max(options["length"], 64),
+        **SIZES,
+        **options,
+    }
+    memory = {"name": name, **MEMORIES[name]}
+    agent = make_agent({"agent": config, "memory": memory}, *envs.make("gymnax/CartPole-v1"))
+    state = jax.jit(agent.init)(jax.random.key(0))
+    full = jnp.full_like(state.replay.size, agent.config.capacity)
+    # as after the prefill; what the rows hold does not matter for the time
+    state = state._replace(replay=state.replay._replace(size=full), update=state.update + 10**6)
+    parameters = sum(x.size for x in jax.tree.leaves(state.params))
+    start = time.perf_counter()
+    train_step = compiled(agent.train_step, state)
+    compile_s = time.perf_counter() - start
+
+    def update() -> Any:
+        nonlocal state
+        state, metrics = train_step(state)
+        return jax.block_until_ready(metrics)
+
+    return update, parameters, compile_s
