@@ -50,6 +50,7 @@ from ssmrl.agents.r2i_state import (
     Record,
     Row,
     State,
+    disk_for,
     pair,
     store,
 )
@@ -88,16 +89,17 @@ class R2I:
         self.optimizers = self._optimizers(params)
         row = self._row_spec()
         self.replay_bytes = replay.nbytes(row, config.capacity, config.num_envs)
-        replay.check_fits(
-            self.replay_bytes, replay.device_memory(), "lower agent.replay_size or seeds"
-        )
+        self.disk = disk_for(config, row)
+        if not self.disk:
+            advice = "lower agent.replay_size or seeds, or set agent.replay_place=disk"
+            replay.check_fits(self.replay_bytes, replay.device_memory(), advice)
 
     @property
     def note(self) -> str:
         """What a user should know before training starts."""
         c = self.config
         return (
-            f"replay {replay.readable(self.replay_bytes)} on device for each seed "
+            f"replay {replay.readable(self.replay_bytes)} on {c.replay_place} for each seed "
             f"({c.capacity:,} rows of {c.num_envs} environments)"
         )
 
@@ -128,7 +130,7 @@ class R2I:
             jax.random.split(key_env, c.num_envs), self.env_params
         )
         actors = self.begin(params, obs, env_state)
-        ring = replay.empty(self._row_spec(), c.capacity, c.num_envs)
+        ring = replay.empty(self.disk or self._row_spec(), c.capacity, c.num_envs)
         state = State(learner, actors, ring, jnp.zeros((), jnp.int32), key)
         return strongly_typed(state)
 

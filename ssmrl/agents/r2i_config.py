@@ -8,6 +8,7 @@ from ssmrl.world_model.config import WorldModelConfig
 from ssmrl.world_model.latent import POLICY_INPUTS
 
 STARTS = ("zero", "stored")
+PLACES = ("device", "disk")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class R2IConfig(WorldModelConfig):
             must be a whole multiple of `batch * length`: so many updates follow a rollout.
         prefill: environment steps with random actions before training begins.
         replay_size: rows kept, of all environments together.
+        replay_place: where they lie: on the `device`, or on `disk`, in files of the run's folder
+            (one seed only), for images of which the device cannot hold enough.
         sampler: `uniform` or `time_balanced` (Hieros), with its `sampler_temperature`.
         start: what a sequence begins with: `zero`, as at the beginning of an episode (R2I), or
             `stored`, the state that the policy carried there, which is then kept in the replay.
@@ -58,6 +61,7 @@ class R2IConfig(WorldModelConfig):
     train_ratio: float = 128.0
     prefill: int = 2_000
     replay_size: int = 100_000
+    replay_place: str = "device"
     sampler: str = "uniform"
     sampler_temperature: float = 0.3
     start: str = "zero"
@@ -101,7 +105,12 @@ class R2IConfig(WorldModelConfig):
         for name in positive:
             if getattr(self, name) <= 0:
                 raise UsageError(f"agent.{name} must be positive, got {getattr(self, name)}")
-        for name, known in (("start", STARTS), ("policy_input", tuple(POLICY_INPUTS))):
+        named = {
+            "start": STARTS,
+            "policy_input": tuple(POLICY_INPUTS),
+            "replay_place": PLACES,
+        }
+        for name, known in named.items():
             if getattr(self, name) not in known:
                 raise UsageError(
                     f"agent.{name} is one of {', '.join(known)}; got {getattr(self, name)!r}"

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ssmrl import replay
+from ssmrl.agents.r2i_config import R2IConfig
 from ssmrl.rl.imagined import Percentiles
 from ssmrl.shapes import TB, Array, B, Key, PyTree, Scalar
 from ssmrl.world_model import Latent
@@ -95,3 +96,13 @@ def store(ring: replay.Ring, rows: PyTree, valid: Array) -> replay.Ring:
     """The replay after the pairs of rows of a rollout, `(T, 2, B, ...)`."""
     rows, valid = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (rows, valid))
     return replay.write(ring, rows, valid)
+
+
+def disk_for(config: R2IConfig, row: Row) -> replay.Disk | None:
+    """The files of a replay that is to lie on disk; None where it lies on the device.
+
+    row: shapes and dtypes of one row of one environment. A step writes two rows at most.
+    """
+    if config.replay_place == "device":
+        return None
+    return replay.Disk(row, config.capacity, config.num_envs, per_update=2 * config.rollout)

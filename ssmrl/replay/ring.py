@@ -4,6 +4,9 @@ A row is whatever one observation brings with it (see `ssmrl.agents.r2i`). Every
 has a ring and a write head of its own, so one that ends an episode may write two rows while
 the others write one. Windows are consecutive in time: they cross episodes, never the write
 head (R2I, Samsami et al. 2024, whose replay samples any start within two adjoining chunks).
+
+The rows of an environment are numbered as they come. Numbers are all that is computed here; the
+rows themselves lie in arrays on the device, or in files (`ssmrl.replay.disk`).
 """
 
 from typing import NamedTuple
@@ -12,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from ssmrl.errors import UsageError
+from ssmrl.replay.disk import Disk
 from ssmrl.replay.samplers import Sampler
 from ssmrl.shapes import TB, Array, B, Key, PyTree
 
@@ -20,8 +24,8 @@ class Ring(NamedTuple):
     """Rows of B environments.
 
     Attributes:
-        rows: a pytree of arrays `(capacity, B, ...)`.
-        head: `(B,)` int32, where the next row of each environment goes.
+        rows: a pytree of arrays `(capacity, B, ...)`, or the `Disk` that has them.
+        head: `(B,)` int32, the number of the next row of each environment.
         size: `(B,)` int32, rows stored of each, at most the capacity.
     """
 
@@ -34,7 +38,8 @@ def empty(row: PyTree, capacity: int, num_envs: int) -> Ring:
     """A ring without rows.
 
     Args:
-        row: one row of one environment, arrays or `jax.ShapeDtypeStruct`s.
+        row: one row of one environment, arrays or `jax.ShapeDtypeStruct`s; or the `Disk` where
+            rows are to lie, which has no arrays to be made.
         capacity: rows of each environment.
         num_envs: B.
     """
@@ -53,15 +58,10 @@ def write(ring: Ring, rows: PyTree, valid: TB) -> Ring:
     if valid.shape[0] > capacity:
         raise UsageError(f"{valid.shape[0]} rows do not fit a ring of capacity {capacity}")
     count = jnp.cumsum(valid.astype(jnp.int32), axis=0)
-    position = jnp.where(valid, (ring.head + count - 1) % capacity, capacity)  # out of bounds
-    column = jnp.arange(valid.shape[1])
-
-    def put(old: Array, new: Array) -> Array:
-        return old.at[position, column].set(new, mode="drop")
-
+    number = ring.head + count - 1
     return Ring(
-        rows=jax.tree.map(put, ring.rows, rows),
-        head=(ring.head + count[-1]) % capacity,
+        rows=_put(ring.rows, rows, number, valid),
+        head=ring.head + count[-1],
         size=jnp.minimum(ring.size + count[-1], capacity),
     )
 
@@ -85,13 +85,29 @@ def sample(ring: Ring, key: Key, batch: int, length: int, sampler: Sampler) -> P
     env = jnp.minimum(jnp.searchsorted(bounds, drawn, side="right"), held.shape[0] - 1)
     start = sampler(key_start, jnp.maximum(held[env], 1))
     oldest = ring.head[env] - ring.size[env]
-    position = (oldest + start + jnp.arange(length)[:, None]) % _capacity(ring)
+    return _take(ring.rows, oldest + start + jnp.arange(length)[:, None], env)
 
-    def take(x: Array) -> Array:
-        return x.at[position, env].get(mode="promise_in_bounds")
 
-    return jax.tree.map(take, ring.rows)
+def _put(rows: PyTree, new: PyTree, number: TB, valid: TB) -> PyTree:
+    """Where rows lie, once the `valid` ones of `new` have come to them by their `number`."""
+    if isinstance(rows, Disk):
+        rows.put(new, number, valid)
+        return rows
+    capacity = jax.tree.leaves(rows)[0].shape[0]
+    slot = jnp.where(valid, number % capacity, capacity)  # out of bounds
+    column = jnp.arange(valid.shape[1])
+    return jax.tree.map(lambda x, y: x.at[slot, column].set(y, mode="drop"), rows, new)
+
+
+def _take(rows: PyTree, number: Array, env: B) -> PyTree:
+    """The rows of `number`, `(length, batch)`, and environment `env`: `(length, batch, ...)`."""
+    if isinstance(rows, Disk):
+        return rows.take(number, env)
+    slot = number % jax.tree.leaves(rows)[0].shape[0]
+    return jax.tree.map(lambda x: x.at[slot, env].get(mode="promise_in_bounds"), rows)
 
 
 def _capacity(ring: Ring) -> int:
+    if isinstance(ring.rows, Disk):
+        return ring.rows.capacity
     return int(jax.tree.leaves(ring.rows)[0].shape[0])

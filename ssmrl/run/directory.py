@@ -29,6 +29,7 @@ class RunDirectory:
         self.meta = path / "meta.json"
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
+        self.replay = path / "replay"
         self.report = path / "report"
         self.tensorboard = path / "tensorboard"
 

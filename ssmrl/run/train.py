@@ -16,7 +16,7 @@ from rich.console import Console
 
 from ssmrl.configs.compose import reload
 from ssmrl.errors import UsageError
-from ssmrl.run import checkpoint, finish, guard, interrupt
+from ssmrl.run import checkpoint, finish, guard, interrupt, replay_files
 from ssmrl.run.collect import HostProgram, host_environment, train_program
 from ssmrl.run.directory import RunDirectory
 from ssmrl.run.display import Display
@@ -33,6 +33,7 @@ def train(config: DictConfig, console: Console | None = None) -> RunDirectory:
         Diverged: a metric or a parameter is not finite.
     """
     agent = build_agent(config)  # before there is a folder: a mistake leaves none behind
+    replay_files.check(config, agent)
     name = f"{config.env.split('/')[-1]}-{config.memory.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     run = RunDirectory.create(config.root, config.name or name)
     with run.lock():
@@ -75,6 +76,7 @@ def _run(run: RunDirectory, config: DictConfig, agent: Any, console: Console) ->
         if not _done(config, log):
             if note := getattr(agent, "note", None):
                 display.say(note)
+            replay_files.begin(run, config, agent, state, display.say)
             with train_program(agent, like, config.seeds) as program:
                 if update and host_environment(agent.env):
                     display.say("environments in Python cannot be saved: they begin new episodes")
@@ -106,6 +108,7 @@ def _loop(
         if log.rows:
             guard.check_parameters(state, log.rows[-1])
         log.sync()
+        replay_files.flush(agent)
         checkpoint.save(run.checkpoints, update, state, identity(config), config.keep_checkpoints)
 
     recent = moving_return(log.rows)
