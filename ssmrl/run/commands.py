@@ -16,7 +16,7 @@ from ssmrl import envs
 from ssmrl.configs.compose import apply, parse, plain
 from ssmrl.configs.schema import registered, shipped
 from ssmrl.errors import UsageError, unknown
-from ssmrl.run import adaptation, inspect, levels, report
+from ssmrl.run import adaptation, inspect, levels, report, world_model_report
 from ssmrl.run.directory import RunDirectory, write_json
 from ssmrl.run.evaluate import evaluate, summarise
 from ssmrl.run.forced_reset import Forgetful
@@ -108,9 +108,12 @@ def report_runs(names: Sequence[str], overrides: Sequence[str]) -> None:
     options = _options(ReportOptions, overrides)
     runs = [RunDirectory.find(name) for name in names]
     out = Path(options.out) if options.out else runs[0].report
-    report.write(runs, out, Console(), options.threshold)
+    console = Console()
+    report.write(runs, out, console, options.threshold)
     adaptation.report(runs, out)
     levels.report(runs, out)
+    if files := world_model_report.report(runs, out, console.print):
+        console.print("world models: " + ", ".join(file.name for file in files), soft_wrap=True)
 
 
 def names(kind: str) -> list[str]:

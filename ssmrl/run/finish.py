@@ -5,7 +5,7 @@ import json
 import jax
 from rich.console import Console
 
-from ssmrl.run import levels, report
+from ssmrl.run import levels, report, world_model_report
 from ssmrl.run.directory import RunDirectory, write_json
 from ssmrl.run.evaluate import evaluate, summarise
 from ssmrl.run.trained import Trained
@@ -24,6 +24,7 @@ def evaluate_and_report(trained: Trained, console: Console) -> None:
     write_json(run.report / EVALUATION, summary)
     report.write([run], run.report, console)
     levels.report([run], run.report)
+    world_model_report.losses(run, run.report)
     levels.draw_subgoals(trained, run.report / "subgoals.png")
 
 
