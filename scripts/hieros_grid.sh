@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The committed comparison of results/hieros_grid: one level, two levels, two levels without a
-# reward for subgoals, and random subgoals; three seeds each.
+# reward for subgoals, random subgoals, and two levels with one world model; three seeds each.
 #   scripts/hieros_grid.sh [KEY=VALUE ...]    e.g. total_steps=50_000
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -10,9 +10,10 @@ declare -A arms=(
   [two_levels]="agent.levels=2"
   [no_subgoal_reward]="agent.subgoal_weight=0"
   [random_top]="agent.random_top=true"
+  [shared_model]="agent.shared_model=true"
 )
 runs=()
-for arm in one_level two_levels no_subgoal_reward random_top; do
+for arm in one_level two_levels no_subgoal_reward random_top shared_model; do
   run="hieros_grid_$arm"
   .venv/bin/ssmrl train experiment=hieros_grid "${arms[$arm]}" seeds=3 "name=$run" "$@"
   runs+=("$run")

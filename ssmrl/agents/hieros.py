@@ -3,7 +3,8 @@
 Level 0 sees the environment and acts in it. Level i > 0 sees the last k latents of the level
 below and acts every k^i steps: its action is a subgoal for that level, a code that the lower
 level's own autoencoder understands. Every level has a world model, an actor and a replay of its
-own, and learns in imagination in its own steps, as R2I does.
+own, and learns in imagination in its own steps, as R2I does. (`shared_model` has the upper of
+two levels learn in the model of the lower one instead: see `ssmrl.agents.hieros_shared`.)
 
 Clocks belong to the environments: at the first step of an episode all levels act, and at its
 last observation all levels look, so that each of them knows where episodes end and what was
@@ -20,7 +21,8 @@ import optax
 
 from ssmrl import replay
 from ssmrl.agents.hieros_config import HierosConfig
-from ssmrl.agents.hieros_level import Learner, Level, LevelCarry, Params, Player, Row
+from ssmrl.agents.hieros_level import Learner, Level, LevelCarry, Params, Player, Row, Source
+from ssmrl.agents.hieros_shared import Manager
 from ssmrl.agents.protocol import (
     Behaviour,
     Outcome,
@@ -79,7 +81,8 @@ class Actors(NamedTuple):
     Attributes:
         env_state, obs: of the step to come.
         reset: `obs` is the first of an episode.
-        earned: reward since the last action of each level, that for arriving at `obs` included.
+        earned: reward since the last action of each level with a replay, that for arriving at
+            `obs` included.
         carry: of the policy.
     """
 
@@ -95,7 +98,7 @@ class State(NamedTuple):
 
     learners: tuple[Learner, ...]
     actors: Actors
-    replays: tuple[replay.Ring, ...]
+    replays: tuple[replay.Ring, ...]  # of the levels with a world model
     update: Scalar  # int32, train steps done
     key: Key
 
@@ -127,13 +130,16 @@ class Hieros:
         self.action_space = env.action_space(env_params)
         check_action_space(self.action_space)
         self.steps_per_update = config.num_envs * config.rollout
-        self.levels: list[Level] = []
-        seen, done = self.obs_space, self.action_space
-        for i in range(config.levels):
-            level = Level(config.at(i), memory, seen, done, has_goal=i + 1 < config.levels)
-            self.levels.append(level)
+        self.modelled: list[Level] = []  # the levels with a world model, and so with a replay
+        seen, done, shared = self.obs_space, self.action_space, config.shared_model
+        for i in range(1 if shared else config.levels):
+            has_goal = i + 1 < config.levels
+            level = Level(config.at(i), memory, seen, done, has_goal, windows=not shared)
+            self.modelled.append(level)
             seen, done = level.window_space, level.code_space
-        each = zip(self._row_specs(), self.levels, strict=True)
+        managers = [Manager(config.at(1), self.modelled[0])] if shared else []
+        self.levels: list[Level] = [*self.modelled, *managers]
+        each = zip(self._row_specs(), self.modelled, strict=True)
         self.replay_bytes = sum(
             replay.nbytes(row, level.config.capacity, config.num_envs) for row, level in each
         )
@@ -144,10 +150,10 @@ class Hieros:
     @property
     def note(self) -> str:
         """What a user should know before training starts."""
-        rows = ", ".join(f"{level.config.replay_size:,}" for level in self.levels)
+        rows = ", ".join(f"{level.config.replay_size:,}" for level in self.modelled)
         return (
             f"replays {replay.readable(self.replay_bytes)} on device for each seed "
-            f"({rows} rows of levels 0 to {self.config.levels - 1})"
+            f"({rows} rows of levels 0 to {len(self.modelled) - 1})"
         )
 
     def evaluation_env(self, env: Any, env_params: Any) -> tuple[Any, Any]:
@@ -173,18 +179,18 @@ class Hieros:
         actors = self.begin(tuple(x.params for x in learners), obs, env_state)
         rings = tuple(
             replay.empty(row, level.config.capacity, c.num_envs)
-            for row, level in zip(self._row_specs(), self.levels, strict=True)
+            for row, level in zip(self._row_specs(), self.modelled, strict=True)
         )
         return strongly_typed(State(learners, actors, rings, jnp.zeros((), jnp.int32), key))
 
     def begin(self, params: tuple[Params, ...], obs: PyTree, env_state: PyTree) -> Actors:
         """The actors where all environments begin an episode."""
-        size, levels = self.config.num_envs, self.config.levels
+        size = self.config.num_envs
         return Actors(
             env_state=env_state,
             obs=obs,
             reset=jnp.ones(size, bool),
-            earned=(jnp.zeros(size),) * levels,
+            earned=(jnp.zeros(size),) * len(self.modelled),
             carry=self._initial_carry(params, (size,)),
         )
 
@@ -273,7 +279,7 @@ class Hieros:
             thought, ended = choice.thought, outcome.terminated | outcome.truncated
             last_seen = self._last_seen(players, choice, outcome)
             rows, left = self._rows(actors, thought, last_seen, outcome)
-            valid = tuple(pair(due, ended) for due in thought.due)
+            valid = tuple(pair(due, ended) for due in thought.due[: len(rows)])
             earned = tuple(jnp.where(ended, 0.0, x + outcome.reward) for x in left)
             actors = Actors(outcome.env_state, outcome.obs, ended, earned, thought.carry)
             return actors, Record(rows, valid, episode_numbers(outcome.info))
@@ -294,9 +300,10 @@ class Hieros:
         for i, level in enumerate(self.levels):
             if self._is_random(i):
                 continue
-            ready = ~self._prefilling(state) & level.ready(rings[i])
+            source = Source(rings[min(i, len(rings) - 1)], learners[0].params)
+            ready = ~self._prefilling(state) & level.ready(source.ring)
             entropy_coef = self._entropy_coef(level.config, state.update)
-            learners[i], found = level.learn(learners[i], rings[i], ready, entropy_coef, keys[i])
+            learners[i], found = level.learn(learners[i], source, ready, entropy_coef, keys[i])
             metrics |= {f"level{i}/{name}": value for name, value in found.items()}
         state = State(tuple(learners), actors, rings, state.update + 1, key)
         return strongly_typed(state), episode_means(records.episode) | metrics
@@ -304,27 +311,28 @@ class Hieros:
     def _last_seen(
         self, players: list[Player], choice: Choice, outcome: Outcome
     ) -> tuple[PyTree, ...]:
-        """What each level is shown of the last observation, where an episode ended."""
+        """What each level with a replay sees of the last observation, where an episode ended."""
         ended, carry = outcome.terminated | outcome.truncated, choice.thought.carry
-        final, below = outcome.info["final_observation"], players[:-1]
+        count = len(self.modelled)
+        final, below = outcome.info["final_observation"], players[: count - 1]
         due, keys = (ended,) * len(below), jax.random.split(choice.key, len(players))
 
         def look() -> tuple[PyTree, ...]:
             _, seen = _look(below, carry, final, jnp.zeros_like(ended), due, keys)
             return tuple(seen[1:])
 
-        windows = jax.lax.cond(jnp.any(ended), look, lambda: choice.thought.seen[1:])
+        windows = jax.lax.cond(jnp.any(ended), look, lambda: choice.thought.seen[1:count])
         return final, *windows
 
     def _rows(
         self, actors: Actors, thought: Thought, last_seen: tuple[PyTree, ...], outcome: Outcome
     ) -> tuple[tuple[Row, ...], tuple[B, ...]]:
-        """What each level stores of a step where it is due, and of the end of an episode; and
-        what it has earned since its last action."""
+        """What each level with a replay stores of a step where it is due, and of the end of an
+        episode; and what it has earned since its last action."""
         c, rows, left = self.config, [], []
         ended, never = outcome.terminated | outcome.truncated, jnp.zeros_like(actors.reset)
         terminal = ended if c.treat_truncation_as_terminal else outcome.terminated
-        for i, carry in enumerate(thought.carry.levels):
+        for i, carry in enumerate(thought.carry.levels[: len(self.modelled)]):
             share = c.reward_share**i
             left.append(jnp.where(thought.due[i], 0.0, actors.earned[i]))
             at_end = (left[i] + outcome.reward) * share
@@ -359,10 +367,10 @@ class Hieros:
         return Carry(carries, jnp.zeros(batch_shape, jnp.int32))
 
     def _row_specs(self) -> list[Row]:
-        """Shapes and dtypes of one row of each level, for one environment."""
+        """Shapes and dtypes of one row of each level with a replay, for one environment."""
         obs, _ = jax.eval_shape(lambda key: self.env.reset(key, self.env_params), jax.random.key(0))
         specs = []
-        for level in self.levels:
+        for level in self.modelled:
             specs.append(level.row_spec(obs))
             obs = {
                 name: jax.ShapeDtypeStruct(space.shape, space.dtype)
@@ -386,5 +394,5 @@ def _look(
     seen = [obs]
     for i, player in enumerate(players):
         looked.append(player.observe(carry.levels[i], seen[i], reset, due[i], keys[i]))
-        seen.append(looked[i].window)
+        seen.append(looked[i].shown)
     return looked, seen

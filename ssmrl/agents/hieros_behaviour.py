@@ -75,6 +75,25 @@ class Start(NamedTuple):
     goal: Array | None
 
 
+class Trial(NamedTuple):
+    """What a policy went through in imagination, H of its own steps from N starts.
+
+    Attributes:
+        input: what it read in all H + 1 states, its subgoal apart, `(H + 1, N, F)`.
+        action: taken in the first H of them, `(H, N, ...)`.
+        reward: of each kind, for each action, `(H, N)`.
+        going: that the episode goes on after each action, `(H, N)`.
+        alive, goal: of its `Start`.
+    """
+
+    input: TBF
+    action: Array
+    reward: dict[str, TB]
+    going: TB
+    alive: B
+    goal: Array | None
+
+
 class Networks(NamedTuple):
     """What learns from imagination, with parameters that a gradient is taken of, or not."""
 
@@ -130,34 +149,65 @@ def behaviour_loss(
         pathwise: whether the actor's gradient is that of the path (continuous actions).
         key: of the imagination.
     """
-    fixed, path = jax.lax.stop_gradient, _path(model, networks.actor, start, config, pathwise, key)
-    reward = rewards(model, constant.codes, path, start.goal)
-    returns, value, weight = judge(model, constant.critics, path, reward, start, config)
+    path = _path(model, networks.actor, start, config, pathwise, key)
+    arrived: Latent = jax.tree.map(lambda x: x[1:], path.latent)
+    reward = rewards(model, constant.codes, arrived, start.goal)
+    going = goes_on(model, arrived, config)
+    trial = Trial(path.input, path.action, reward, going, start.alive, start.goal)
+    critics = networks.critics, constant.critics, slow
+    loss, (scales, metrics) = actor_critic_loss(
+        trial, networks.actor, critics, scales, entropy_coef, config, pathwise
+    )
+    code_loss, found = networks.codes.loss(jax.lax.stop_gradient(path.latent.deter))
+    metrics |= {"code_loss": code_loss, **{f"code/{name}": x for name, x in found.items()}}
+    return loss + code_loss, (scales, metrics)
+
+
+def actor_critic_loss(
+    trial: Trial,
+    actor: Actor,
+    critics: tuple[Critics, Critics, Critics],
+    scales: dict[str, Percentiles],
+    entropy_coef: Array | float,
+    config: HierosConfig,
+    pathwise: bool,
+) -> tuple[Scalar, tuple[dict[str, Percentiles], dict[str, Scalar]]]:
+    """The losses of actor and critics together; each depends on its own parameters.
+
+    Args:
+        trial: made with this actor.
+        actor: to be trained.
+        critics: those to be trained, the same with constant parameters, their slow averages.
+        scales: of the returns of each reward so far.
+        entropy_coef: weight of the entropy.
+        config: of the level.
+        pathwise: whether the actor's gradient is that of the path.
+    """
+    fixed, (trained, constant, slow) = jax.lax.stop_gradient, critics
+    reward, goal = trial.reward, trial.goal
+    returns, value, weight = judge(trial, constant, config)
     scales = {name: track(scales[name], fixed(g)) for name, g in returns.items()}
     parts = {
         name: share * (returns[name] - value[name]) / _scale(scales, name, config)
         for name, share in _shares(config, reward).items()
     }
     advantage = sum(parts.values(), jnp.zeros(()))
-    states = fixed(path.input)
-    pi = pursue(networks.actor, start.goal)(states[:-1])
+    states = fixed(trial.input)
+    pi = pursue(actor, goal)(states[:-1])
     entropy = pi.entropy()
-    gain = advantage if pathwise else pi.log_prob(fixed(path.action)) * fixed(advantage)
+    gain = advantage if pathwise else pi.log_prob(fixed(trial.action)) * fixed(advantage)
     actor_loss = jnp.mean(weight * -(gain + entropy_coef * entropy))
-    critic_loss = _critic_loss(networks.critics, slow, states, start.goal, returns, weight, config)
-    code_loss, code_metrics = networks.codes.loss(fixed(path.latent.deter))
+    critic_loss = _critic_loss(trained, slow, states, goal, returns, weight, config)
     metrics = {
         "actor_loss": actor_loss,
         "critic_loss": critic_loss,
-        "code_loss": code_loss,
         "entropy": jnp.mean(entropy),
         **{f"reward/{name}": jnp.mean(r) for name, r in reward.items()},
         **{f"value/{name}": jnp.mean(v) for name, v in value.items()},
         **{f"advantage/{name}": jnp.mean(jnp.abs(a)) for name, a in parts.items()},
         **{f"scale/{name}": _scale(scales, name, config) for name in scales},
-        **{f"code/{name}": x for name, x in code_metrics.items()},
     }
-    return actor_loss + critic_loss + code_loss, (scales, metrics)
+    return actor_loss + critic_loss, (scales, metrics)
 
 
 def track(seen: Percentiles, returns: Array) -> Percentiles:
@@ -181,10 +231,9 @@ def _path(
 
 
 def rewards(
-    model: WorldModel, codes: Autoencoder, path: Imagined, goal: Array | None
+    model: WorldModel, codes: Autoencoder, arrived: Latent, goal: Array | None
 ) -> dict[str, TB]:
-    """The rewards of arriving in the last H states of a path, `(H, N)` each."""
-    arrived: Latent = jax.tree.map(lambda x: x[1:], path.latent)
+    """The rewards of arriving in these states, `(H, N)` each."""
     found = {
         EXTRINSIC: model.reward(arrived).mean(),
         NOVELTY: novelty_reward(codes(arrived.deter), arrived.deter),
@@ -195,22 +244,16 @@ def rewards(
 
 
 def judge(
-    model: WorldModel,
-    critics: Critics,
-    path: Imagined,
-    reward: dict[str, TB],
-    start: Start,
-    config: HierosConfig,
+    trial: Trial, critics: Critics, config: HierosConfig
 ) -> tuple[dict[str, TB], dict[str, TB], TB]:
     """Lambda returns and values `(H, N)` of each reward that has a critic, and weights `(H, N)`."""
-    arrived = jax.tree.map(lambda x: x[1:], path.latent)
-    going = goes_on(model, arrived, config)
-    value = {n: v.mean() for n, v in critics(with_goal(path.input, start.goal)).items()}
+    going = trial.going
+    value = {n: v.mean() for n, v in critics(with_goal(trial.input, trial.goal)).items()}
     returns = {
-        n: lambda_returns(reward[n], config.gamma * going, v[1:], config.lam)
+        n: lambda_returns(trial.reward[n], config.gamma * going, v[1:], config.lam)
         for n, v in value.items()
     }
-    weight = trajectory_weights(jnp.concatenate([start.alive[None], going[:-1]]), config.gamma)
+    weight = trajectory_weights(jnp.concatenate([trial.alive[None], going[:-1]]), config.gamma)
     return returns, {n: v[:-1] for n, v in value.items()}, weight
 
 

@@ -21,6 +21,9 @@ class HierosConfig(R2IConfig):
         every: k, steps of a level for one step of the level above it. Each level is trained k
             times less often than the one below, and keeps k times fewer rows.
         random_top: the highest of several levels sets random subgoals and never learns.
+        shared_model: the upper of two levels has no world model; it learns in that of level 0
+            (`ssmrl.agents.hieros_shared`), from the same rows. The options of its model,
+            `higher_length` and `higher_decoder_scale`, are not read then.
         aggregate: a level's reward is the `sum` of the environment's since its last action, or
             the `mean` (the original's: the sum over k^i).
         code_groups, code_classes: a subgoal is so many categoricals of so many classes.
@@ -57,6 +60,7 @@ class HierosConfig(R2IConfig):
     levels: int = 3
     every: int = 4
     random_top: bool = False
+    shared_model: bool = False
     aggregate: str = "sum"
     code_groups: int = 8
     code_classes: int = 8
@@ -92,10 +96,21 @@ class HierosConfig(R2IConfig):
                 "hieros reads sequences from the state of a new episode: leave agent.start=zero "
                 "and agent.burn_in=0"
             )
+        if self.replay_place != "device":
+            raise UsageError(
+                f"hieros keeps its replays on the device; got agent.replay_place="
+                f"{self.replay_place}: lower agent.replay_size until they fit, or use agent=r2i"
+            )
         weights = (self.extrinsic_weight, self.subgoal_weight, self.novelty_weight)
         if min(weights) < 0 or self.extrinsic_weight == 0:
             raise UsageError(
                 f"weights of rewards are not negative, the extrinsic one is positive; got {weights}"
+            )
+        if self.shared_model and (self.levels != 2 or self.random_top):
+            raise UsageError(
+                "agent.shared_model is for two levels that learn, got agent.levels="
+                f"{self.levels} and agent.random_top={self.random_top}: set agent.levels=2 and "
+                "agent.random_top=false"
             )
         often = self.every ** (self.levels - 1)
         if self.updates % often:
@@ -110,17 +125,19 @@ class HierosConfig(R2IConfig):
     def at(self, level: int) -> "HierosConfig":
         """The options of one level, in its own steps, as those of an agent with that level only."""
         if not level:
-            return replace(self, levels=1)
+            return replace(self, levels=1, shared_model=False)
+        of_model = () if self.shared_model else ("length", "decoder_scale")
         changes: dict[str, Any] = {
             name: value
-            for name in ("length", "horizon", "gamma", "entropy_coef", "decoder_scale")
+            for name in ("horizon", "gamma", "entropy_coef", *of_model)
             if (value := getattr(self, f"higher_{name}")) is not None
         }
         often = self.every**level
         rows = self.updates // often * self.batch * changes.get("length", self.length)
         changes["train_ratio"] = rows / (self.rollout * self.num_envs)
-        changes["replay_size"] = self.replay_size // often
-        return replace(self, levels=1, **changes)
+        if not self.shared_model:
+            changes["replay_size"] = self.replay_size // often
+        return replace(self, levels=1, shared_model=False, **changes)
 
     @property
     def reward_share(self) -> float:

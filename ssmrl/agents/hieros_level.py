@@ -59,12 +59,18 @@ class LevelCarry(NamedTuple):
     Attributes:
         latent: of its world model.
         action: the last one.
-        window: its last k latents, what the level above observes.
+        window: its last k latents, what a level above with a model of its own observes; empty
+            if there is none.
     """
 
     latent: Latent
     action: Array
     window: dict[str, Array]
+
+    @property
+    def shown(self) -> PyTree:
+        """What the level above observes: the window, or the latest latent where there is none."""
+        return self.window or self.latent
 
 
 class Params(NamedTuple):
@@ -85,6 +91,18 @@ class Learner(NamedTuple):
     scales: dict[str, Percentiles]  # of the returns of each reward
 
 
+class Source(NamedTuple):
+    """What a level learns from.
+
+    Attributes:
+        ring: rows of its own, or those of level 0 if it shares that level's model.
+        lowest: the parameters of level 0.
+    """
+
+    ring: replay.Ring
+    lowest: Params
+
+
 class Level:
     """See the top of the file.
 
@@ -94,6 +112,7 @@ class Level:
         obs_space: of what it observes.
         action_space: of what it does.
         has_goal: whether there is a level above.
+        windows: whether it keeps its last latents for that one.
 
     Raises:
         UsageError: a space that it cannot read or act in.
@@ -106,6 +125,7 @@ class Level:
         obs_space: Space,
         action_space: Space,
         has_goal: bool,
+        windows: bool = True,
     ) -> None:
         c = config
         self.config, self.memory, self.has_goal = config, memory, has_goal
@@ -113,12 +133,11 @@ class Level:
         self.pathwise = isinstance(action_space, Box)
         self.code_space = code_space(c)
         small = jnp.uint8 if c.classes <= 256 else jnp.int32
-        self.window_space = Dict(
-            {
-                "stoch": MultiDiscrete((c.classes,) * (c.every * c.groups), small),
-                "deter": Box(-jnp.inf, jnp.inf, (c.every * c.deter,)),
-            }
-        )
+        window = {
+            "stoch": MultiDiscrete((c.classes,) * (c.every * c.groups), small),
+            "deter": Box(-jnp.inf, jnp.inf, (c.every * c.deter,)),
+        }
+        self.window_space = Dict(window if windows else {})
         self.graphs, params = _split(nnx.eval_shape(lambda: self._networks(nnx.Rngs(0))))
         self.optimizers = self._optimizers(params)
 
@@ -159,7 +178,7 @@ class Level:
     def learn(
         self,
         learner: Learner,
-        ring: replay.Ring,
+        source: Source,
         ready: Scalar,
         entropy_coef: Array | float,
         key: Key,
@@ -167,7 +186,7 @@ class Level:
         """The gradient steps after a rollout, where `ready`; metrics are their means, else 0."""
 
         def one(learner: Learner, key: Key) -> tuple[Learner, dict[str, Scalar]]:
-            return self.update(learner, ring, entropy_coef, key)
+            return self.update(learner, source, entropy_coef, key)
 
         return updates_where(ready, one, self.config.updates, learner, key)
 
@@ -176,13 +195,12 @@ class Level:
         return jnp.sum(replay.windows(ring, self.config.length)) >= self.config.batch
 
     def update(
-        self, learner: Learner, ring: replay.Ring, entropy_coef: Array | float, key: Key
+        self, learner: Learner, source: Source, entropy_coef: Array | float, key: Key
     ) -> tuple[Learner, dict[str, Scalar]]:
         """One gradient step of the world model, then one of all that learns from imagination."""
-        c, params = self.config, learner.params
+        params = learner.params
         key_sample, key_model, key_start, key_imagine = jax.random.split(key, 4)
-        sampler = replay.sampler(c.sampler, c.sampler_temperature)
-        rows = replay.sample(ring, key_sample, c.batch, c.length, sampler)
+        rows = self._sample(source.ring, key_sample)
 
         def model_loss(model: nnx.State) -> Any:
             return self._model_loss(model, rows, key_model)
@@ -205,27 +223,42 @@ class Level:
                 start,
                 learner.scales,
                 entropy_coef,
-                c,
+                self.config,
                 self.pathwise,
                 key_imagine,
             )
 
         grads, (scales, more) = jax.grad(loss, has_aux=True)(tuple(params[1:]))
-        each = [
-            descend(*part)
-            for part in zip(
-                self.optimizers[1:], grads, learner.optimizers[1:], params[1:], strict=True
-            )
-        ]
-        new = Params(model, *(p for p, _ in each))
+        learner = learner._replace(
+            params=params._replace(model=model),
+            optimizers=learner.optimizers._replace(model=model_optimizer),
+        )
+        learner = self._descended(learner, grads, scales)
+        metrics |= more | self._examined(params, learner.params, latent, rows)
+        return learner, metrics | self._entropy_share(metrics["entropy"])
+
+    def _descended(
+        self, learner: Learner, grads: tuple[nnx.State, ...], scales: dict[str, Percentiles]
+    ) -> Learner:
+        """After a step of all that learns from imagination."""
+        rates = self.optimizers[1:], grads, learner.optimizers[1:], learner.params[1:]
+        each = [descend(*part) for part in zip(*rates, strict=True)]
+        new = Params(learner.params.model, *(p for p, _ in each))
         learner = Learner(
             params=new,
-            slow_critics=optax.incremental_update(new.critics, learner.slow_critics, c.slow_rate),
-            optimizers=Params(model_optimizer, *(state for _, state in each)),
+            slow_critics=optax.incremental_update(
+                new.critics, learner.slow_critics, self.config.slow_rate
+            ),
+            optimizers=Params(learner.optimizers.model, *(state for _, state in each)),
             scales=scales,
         )
-        metrics |= more | self._examined(params, new, latent, rows)
-        return strongly_typed(learner), metrics | self._entropy_share(metrics["entropy"])
+        return strongly_typed(learner)
+
+    def _sample(self, ring: replay.Ring, key: Key) -> Row:
+        """A batch of sequences, `(T, B)`."""
+        c = self.config
+        sampler = replay.sampler(c.sampler, c.sampler_temperature)
+        return replay.sample(ring, key, c.batch, c.length, sampler)
 
     def _model_loss(
         self, params: nnx.State, rows: Row, key: Key
@@ -279,18 +312,23 @@ class Level:
         parts: Any = (merged(getattr(self.graphs, n), getattr(params, n), constant) for n in names)
         return Networks(*parts)
 
-    def _networks(self, rngs: nnx.Rngs) -> tuple[WorldModel, Actor, Critics, Autoencoder]:
+    def _networks(self, rngs: nnx.Rngs) -> tuple[Any, Actor, Critics, Any]:
         c = self.config
         model = WorldModel(
             c, self.obs_space, scaled_space(self.action_space), self.memory, rngs=rngs
         )
-        width = features(model.initial(()), c.policy_input).shape[-1]
+        actor, critics = self._policy(model.initial(()), rngs)
+        return model, actor, critics, Autoencoder(c, c.deter, rngs=rngs)
+
+    def _policy(self, latent: Latent, rngs: nnx.Rngs) -> tuple[Actor, Critics]:
+        """Actor and critics that read latents like this one, without batch axes."""
+        c = self.config
+        width = features(latent, c.policy_input).shape[-1]
         width += c.code_groups * c.code_classes * self.has_goal
         actor = Actor(
             self.action_space, width, c.actor_layers, c.actor_units, c.actor_unimix, rngs=rngs
         )
-        critics = Critics(list(heads(c, self.has_goal)), width, c, rngs=rngs)
-        return model, actor, critics, Autoencoder(c, c.deter, rngs=rngs)
+        return actor, Critics(list(heads(c, self.has_goal)), width, c, rngs=rngs)
 
     def _optimizers(self, params: Params) -> Any:
         c = self.config
@@ -325,12 +363,10 @@ class Player:
         latent.
         """
         latent = self.model.observe_step(*carry[:2], obs, reset, key, self.prepared)
-        newest = {
-            "stoch": jnp.argmax(latent.stoch, axis=-1).astype(carry.window["stoch"].dtype),
-            "deter": latent.deter,
-        }
+        newest = {"stoch": jnp.argmax(latent.stoch, axis=-1), "deter": latent.deter}
 
         def push(window: Array, x: Array) -> Array:
+            x = x.astype(window.dtype)
             copies = jnp.tile(x, (1,) * (x.ndim - 1) + (self.level.config.every,))
             return where_reset(reset, copies, jnp.concatenate([window[..., x.shape[-1] :], x], -1))
 
