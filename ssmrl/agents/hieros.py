@@ -21,8 +21,19 @@ import optax
 
 from ssmrl import replay
 from ssmrl.agents.hieros_config import HierosConfig
-from ssmrl.agents.hieros_level import Learner, Level, LevelCarry, Params, Player, Row, Source
+from ssmrl.agents.hieros_level import Level, Player
 from ssmrl.agents.hieros_shared import Manager
+from ssmrl.agents.hieros_state import (
+    Actors,
+    Carry,
+    Choice,
+    LevelCarry,
+    Params,
+    Row,
+    Source,
+    State,
+    Thought,
+)
 from ssmrl.agents.protocol import (
     Behaviour,
     Outcome,
@@ -40,72 +51,6 @@ from ssmrl.envs.wrappers import EpisodeStatistics
 from ssmrl.memory import Memory
 from ssmrl.memory.spec import where_reset
 from ssmrl.shapes import Array, B, Key, PyTree, Scalar
-
-
-class Carry(NamedTuple):
-    """What the policy carries from step to step, `(*B, ...)`.
-
-    clock: int32, environment steps since the episode began.
-    """
-
-    levels: tuple[LevelCarry, ...]
-    clock: B
-
-
-class Thought(NamedTuple):
-    """What the levels did at one step, bottom to top.
-
-    Attributes:
-        carry: after the step.
-        due: `(*B,)` bool of each level, whether it looked and acted.
-        seen: what each level was shown.
-        goal: `(*B, code_groups)` the subgoal of each level, None at the top.
-    """
-
-    carry: Carry
-    due: tuple[B, ...]
-    seen: tuple[PyTree, ...]
-    goal: tuple[Array | None, ...]
-
-
-class Choice(NamedTuple):
-    """What the policy did at a step, and the key with which it looks at what may be the end."""
-
-    thought: Thought
-    key: Key
-
-
-class Actors(NamedTuple):
-    """The environments, and what is going on in each of them.
-
-    Attributes:
-        env_state, obs: of the step to come.
-        reset: `obs` is the first of an episode.
-        earned: reward since the last action of each level with a replay, that for arriving at
-            `obs` included.
-        carry: of the policy.
-    """
-
-    env_state: PyTree
-    obs: PyTree
-    reset: B
-    earned: tuple[B, ...]
-    carry: Carry
-
-
-class State(NamedTuple):
-    """Everything that changes in training."""
-
-    learners: tuple[Learner, ...]
-    actors: Actors
-    replays: tuple[replay.Ring, ...]  # of the levels with a world model
-    update: Scalar  # int32, train steps done
-    key: Key
-
-    @property
-    def params(self) -> tuple[Params, ...]:
-        """The parameters that a checkpoint must not hold unless they are finite."""
-        return tuple(learner.params for learner in self.learners)
 
 
 class Hieros:
@@ -345,12 +290,22 @@ class Hieros:
                 reset=actors.reset,
                 terminal=never,
                 goal=thought.goal[i],
+                carry=self._stored(actors.carry.levels[i]),
             )
-            last = first._replace(obs=last_seen[i], reward=at_end, reset=never, terminal=terminal)
+            last = first._replace(
+                obs=last_seen[i],
+                reward=at_end,
+                reset=never,
+                terminal=terminal,
+                carry=self._stored(carry),
+            )
             rows.append(pair(first, last))
         return tuple(rows), tuple(left)
 
     # ------------------------------------------------------------------ parts
+
+    def _stored(self, carry: LevelCarry) -> PyTree:
+        return (carry.latent, carry.action) if self.config.start == "stored" else None
 
     def _prefilling(self, state: State) -> Scalar:
         return state.update * self.steps_per_update < self.config.prefill

@@ -91,10 +91,9 @@ class HierosConfig(R2IConfig):
                 raise UsageError(f"agent.{name} must be at least {least}")
         if self.aggregate not in AGGREGATES:
             raise unknown("aggregate of rewards", self.aggregate, AGGREGATES)
-        if self.start != "zero" or self.burn_in:
+        if self.burn_in:
             raise UsageError(
-                "hieros reads sequences from the state of a new episode: leave agent.start=zero "
-                "and agent.burn_in=0"
+                "hieros has no burn-in: leave agent.burn_in=0, or set agent.start=stored"
             )
         if self.replay_place != "device":
             raise UsageError(

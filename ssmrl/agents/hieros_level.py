@@ -25,6 +25,7 @@ from ssmrl.agents.hieros_behaviour import (
     heads,
 )
 from ssmrl.agents.hieros_config import HierosConfig
+from ssmrl.agents.hieros_state import LevelCarry, Learner, Params, Row, Source
 from ssmrl.agents.hieros_subgoal import Autoencoder, code_space, subgoal_reward
 from ssmrl.agents.protocol import strongly_typed
 from ssmrl.agents.r2i_actor import Actor, no_action, scaled_space
@@ -37,70 +38,6 @@ from ssmrl.nets.distributions import Distribution
 from ssmrl.rl.imagined import Percentiles
 from ssmrl.shapes import TB, Array, B, Key, PyTree, Scalar
 from ssmrl.world_model import Batch, Latent, WorldModel, features
-
-
-class Row(NamedTuple):
-    """What is stored of a step of the level, `(..., *)`; as in R2I, and the subgoal.
-
-    goal: `(..., code_groups)` the code that the policy was given; None at the top.
-    """
-
-    obs: PyTree
-    action: Array
-    reward: TB
-    reset: TB
-    terminal: TB
-    goal: Array | None
-
-
-class LevelCarry(NamedTuple):
-    """What a level carries from one of its steps to the next, `(*B, ...)`.
-
-    Attributes:
-        latent: of its world model.
-        action: the last one.
-        window: its last k latents, what a level above with a model of its own observes; empty
-            if there is none.
-    """
-
-    latent: Latent
-    action: Array
-    window: dict[str, Array]
-
-    @property
-    def shown(self) -> PyTree:
-        """What the level above observes: the window, or the latest latent where there is none."""
-        return self.window or self.latent
-
-
-class Params(NamedTuple):
-    """Of the networks of a level."""
-
-    model: nnx.State
-    actor: nnx.State
-    critics: nnx.State
-    codes: nnx.State
-
-
-class Learner(NamedTuple):
-    """What the gradient steps of a level change."""
-
-    params: Params
-    slow_critics: nnx.State
-    optimizers: Params  # their states
-    scales: dict[str, Percentiles]  # of the returns of each reward
-
-
-class Source(NamedTuple):
-    """What a level learns from.
-
-    Attributes:
-        ring: rows of its own, or those of level 0 if it shares that level's model.
-        lowest: the parameters of level 0.
-    """
-
-    ring: replay.Ring
-    lowest: Params
 
 
 class Level:
@@ -171,7 +108,11 @@ class Level:
             jax.eval_shape(lambda s=s: no_action(s, ()))
             for s in (self.action_space, self.code_space)
         )
-        return Row(obs, action, number, flag, flag, goal if self.has_goal else None)
+        carry = None
+        if self.config.start == "stored":
+            key = jax.random.key(0)
+            carry = jax.eval_shape(lambda: self.initial_carry(self.init(key).params, ())[:2])
+        return Row(obs, action, number, flag, flag, goal if self.has_goal else None, carry)
 
     # ------------------------------------------------------------------ learning
 
@@ -264,8 +205,10 @@ class Level:
         self, params: nnx.State, rows: Row, key: Key
     ) -> tuple[Scalar, tuple[Latent, dict[str, Scalar]]]:
         model: Any = merged(self.graphs.model, params)
-        reset = rows.reset.at[0].set(True)
-        batch = Batch(rows.obs, rows.action, rows.reward, reset, rows.terminal)
+        batch = Batch(rows.obs, rows.action, rows.reward, rows.reset, rows.terminal)
+        if self.config.start == "stored":
+            return model.loss(batch, *jax.tree.map(lambda x: x[0], rows.carry), key)
+        batch = batch._replace(reset=batch.reset.at[0].set(True))
         shape = (self.config.batch,)
         return model.loss(batch, model.initial(shape), no_action(self.action_space, shape), key)
 

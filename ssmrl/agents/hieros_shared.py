@@ -28,7 +28,8 @@ from ssmrl.agents.hieros_behaviour import (
     rewards,
 )
 from ssmrl.agents.hieros_config import HierosConfig
-from ssmrl.agents.hieros_level import Learner, Level, Params, Source
+from ssmrl.agents.hieros_level import Level
+from ssmrl.agents.hieros_state import Learner, Params, Source
 from ssmrl.agents.r2i_actor import Actor
 from ssmrl.agents.r2i_imagination import goes_on, merged
 from ssmrl.agents.r2i_optimizer import adam

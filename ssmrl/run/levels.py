@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssmrl.agents.hieros import Carry
 from ssmrl.agents.hieros_level import Player
+from ssmrl.agents.hieros_state import Carry
 from ssmrl.nets.two_hot import symexp
 from ssmrl.run.directory import RunDirectory
 from ssmrl.run.logging import Row, read_metrics

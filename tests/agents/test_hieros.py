@@ -16,6 +16,7 @@ from ssmrl.agents.hieros_config import HierosConfig
 from ssmrl.agents.hieros_level import Level
 from ssmrl.agents.hieros_subgoal import Autoencoder, novelty_reward, subgoal_reward
 from ssmrl.agents.protocol import rollout, rollout_keys
+from ssmrl.agents.r2i_imagination import merged
 from ssmrl.agents.r2i_state import store
 from ssmrl.envs.contract import Box, Discrete, EnvParams
 from ssmrl.errors import UsageError
@@ -186,6 +187,26 @@ def test_every_level_sees_every_end_and_its_rewards_add_up_to_the_return():
         np.testing.assert_array_equal(rows.obs[1:, 2][within], rows.action[:-1][within])
         np.testing.assert_array_equal(rows.obs[rows.reset, 2], 3)
     assert cut > 0
+
+
+def test_every_level_stores_on_request_what_it_carried_into_a_row():
+    made = agent(Wages(), start="stored", replay_size=4096)
+    begin = jax.jit(made.init)(jax.random.key(1))
+    state, _ = rollouts(made, 2, begin=lambda key: begin._replace(key=key))
+    for level, learner, ring in zip(made.levels, begin.learners, state.replays, strict=True):
+        rows = stored(ring, 0)
+        latent, action = rows.carry
+        going_on = np.flatnonzero(~rows.reset[1:])
+        assert len(going_on) > 10
+        np.testing.assert_array_equal(action[1:][going_on], rows.action[:-1][going_on])
+
+        def look(params, carry, obs, reset, level=level):
+            model = merged(level.graphs.model, params.model)
+            return model.observe_step(*carry, obs, reset, jax.random.key(0)).deter
+
+        deter = run_once(look, learner.params, rows.carry, rows.obs, rows.reset)
+        after = latent.deter[1:][going_on]  # z is drawn anew here, h does not depend on it
+        np.testing.assert_allclose(deter[:-1][going_on], after, atol=1e-5)
 
 
 def test_the_release_loses_what_is_paid_at_the_end():
@@ -429,7 +450,7 @@ def test_parameters_are_as_many_as_published_but_for_known_differences(number):
         ({"levels": 0}, "levels must be positive"),
         ({"every": 1}, "every must be at least 2"),
         ({"aggregate": "max"}, "unknown aggregate of rewards 'max'"),
-        ({"start": "stored"}, "leave agent.start=zero"),
+        ({"burn_in": 1}, "hieros has no burn-in"),
         ({"novelty_weight": -1.0}, "weights of rewards"),
         ({"train_ratio": 0.5}, r"multiple of every\^\(levels - 1\) = 4"),
         ({"replay_size": 128}, "leaves 8 rows"),
