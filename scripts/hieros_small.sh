@@ -15,7 +15,7 @@ compare() {  # NAME OVERRIDE...
   .venv/bin/ssmrl report "${runs[@]}" "out=results/hieros_$task"
 }
 compare cartpole
-images=(agent.length=16 agent.train_ratio=32 agent.imagined_starts=64 agent.horizon=9
+images=(agent.gamma=0.99 agent.length=16 agent.train_ratio=32 agent.imagined_starts=64 agent.horizon=9
   agent.decoder_scale=30 agent.cont_scale=1 agent.rep_scale=0.1 agent.entropy_coef=1e-2
   agent.model_lr=2e-3)  # a few pixels that are on
 compare catch env=gymnax/Catch-bsuite total_steps=30_000 "${images[@]}"
