@@ -18,13 +18,11 @@ from ssmrl.agents import make_agent
 from ssmrl.bench.timing import Row, interleaved, ratio
 from ssmrl.run.program import compiled
 
-SIZES = {
-    **{"groups": 32, "classes": 4, "deter": 128, "units": 128, "mlp_layers": 2, "mlp_units": 128},
-    **{"head_units": 128, "actor_units": 128, "critic_units": 128},
-}
+SIZES = {"groups": 32, "classes": 4, "mlp_layers": 2}
+WIDTHS = ("deter", "units", "mlp_units", "head_units", "actor_units", "critic_units")
 MEMORIES: dict[str, dict[str, Any]] = {
-    "s5": {"features": 128, "state": 128, "layers": 2},
-    "gru": {"features": 128, "layers": 1, "norm": "none", "activation": "none"},
+    "s5": {"layers": 2},
+    "gru": {"layers": 1, "norm": "none", "activation": "none"},
 }
 UPDATES = 4  # gradient steps of a call
 
@@ -34,6 +32,7 @@ def run(
     B: int = 16,
     horizon: int = 15,
     starts: int | None = None,
+    width: int = 128,
     *,
     memories: str = "s5+gru",
     scaling: bool = False,
@@ -46,6 +45,7 @@ def run(
         B: sequences in a batch.
         horizon: steps imagined.
         starts: rows of a batch that imagination starts from; None for all.
+        width: of every layer and memory, and S5's state size.
         memories: names separated by `+`.
         scaling: measure lengths of 64 to 4096, at B = 16 at 64 and less above it, so that every
             batch has the same rows; T and B are then not read.
@@ -57,20 +57,22 @@ def run(
         GRU's at this length (None without it).
     """
     shapes = [(64 * 4**i, max(16 // 4**i, 1)) for i in range(4)] if scaling else [(T, B)]
+    options = {"horizon": horizon, "imagined_starts": starts}
+    options |= SIZES | dict.fromkeys(WIDTHS, width)
     rows = []
     for length, batch in shapes:
-        rows += _at_length(memories.split("+"), length, batch, horizon, starts, repetitions)
+        rows += _at_length(memories.split("+"), length, batch, options, repetitions)
     return rows
 
 
 def _at_length(
-    names: Sequence[str], T: int, B: int, horizon: int, starts: int | None, repetitions: int
+    names: Sequence[str], T: int, B: int, options: dict[str, Any], repetitions: int
 ) -> list[Row]:
     rows: dict[str, Row] = {}
     calls = {}
     for name in names:
-        options = {"length": T, "batch": B, "horizon": horizon, "imagined_starts": starts}
-        calls[name], parameters, compile_s = _learning(name, options)
+        these = {**options, "length": T, "batch": B}
+        calls[name], parameters, compile_s = _learning(name, these)
         rows[name] = {"memory": name, "T": T, "B": B, "parameters": parameters}
         rows[name]["compile_s"] = round(compile_s, 1)
     seconds = interleaved(calls, repetitions)
@@ -92,10 +94,11 @@ def _learning(name: str, options: dict[str, Any]) -> tuple[Callable[[], Any], in
         "train_ratio": UPDATES * rows / 64,
         "prefill": 8 * options["length"],
         "replay_size": 8 * 2 * max(options["length"], 64),
-        **SIZES,
         **options,
     }
-    memory = {"name": name, **MEMORIES[name]}
+    memory = {"name": name, "features": options["units"], **MEMORIES[name]}
+    if name == "s5":
+        memory["state"] = options["units"]
     agent = make_agent({"agent": config, "memory": memory}, *envs.make("gymnax/CartPole-v1"))
     state = jax.jit(agent.init)(jax.random.key(0))
     full = jnp.full_like(state.replay.size, agent.config.capacity)

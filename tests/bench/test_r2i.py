@@ -1,14 +1,10 @@
 from ssmrl.bench import r2i
 
-TINY = {
-    **{"groups": 2, "classes": 2, "deter": 4, "units": 4, "mlp_units": 4, "head_units": 4},
-    **{"actor_layers": 1, "actor_units": 4, "critic_layers": 1, "critic_units": 4, "bins": 5},
-}
+TINY = {"groups": 2, "classes": 2, "actor_layers": 1, "critic_layers": 1, "bins": 5}
 
 
 def test_an_update_is_timed_after_the_prefill_with_all_rows_learned_from(monkeypatch):
     monkeypatch.setattr(r2i, "SIZES", TINY)
-    monkeypatch.setattr(r2i, "MEMORIES", {"gru": {"features": 4, "norm": "none"}})
     seen = []
     learning = r2i._learning
 
@@ -21,7 +17,7 @@ def test_an_update_is_timed_after_the_prefill_with_all_rows_learned_from(monkeyp
         return watched, parameters, compile_s
 
     monkeypatch.setattr(r2i, "_learning", spied)
-    (row,) = r2i.run(T=8, B=2, horizon=2, memories="gru", repetitions=1)
+    (row,) = r2i.run(T=8, B=2, horizon=2, width=4, memories="gru", repetitions=1)
     assert row["x_gru"] == 1.0 and row["frames_per_s"] > 0 and row["parameters"] > 100
     assert all(float(metrics["model/loss"]) > 0 for metrics in seen)  # 0 while prefilling
 
