@@ -30,7 +30,15 @@ from ssmrl.agents.hieros_subgoal import Autoencoder, code_space, subgoal_reward
 from ssmrl.agents.protocol import strongly_typed
 from ssmrl.agents.r2i_actor import Actor, no_action, scaled_space
 from ssmrl.agents.r2i_imagination import merged, some_rows
-from ssmrl.agents.r2i_optimizer import adam, descend, learn_model, updates_where
+from ssmrl.agents.r2i_optimizer import (
+    actor_rule,
+    adam,
+    critic_rule,
+    descend,
+    learn_model,
+    model_rule,
+    updates_where,
+)
 from ssmrl.envs.contract import Box, Dict, MultiDiscrete, Space, flatten
 from ssmrl.memory import Memory
 from ssmrl.memory.spec import where_reset
@@ -276,16 +284,9 @@ class Level:
     def _optimizers(self, params: Params) -> Any:
         c = self.config
         return Params(
-            adam(
-                params.model,
-                c.model_lr,
-                eps=c.model_eps,
-                max_grad_norm=c.model_clip,
-                ssm_learning_rate=c.ssm_learning_rate,
-                weight_decay=c.weight_decay,
-            ),
-            adam(params.actor, c.actor_lr, eps=c.actor_eps, max_grad_norm=c.actor_clip),
-            adam(params.critics, c.critic_lr, eps=c.critic_eps, max_grad_norm=c.critic_clip),
+            model_rule(params.model, c),
+            actor_rule(params.actor, c),
+            critic_rule(params.critics, c),
             adam(params.codes, c.code_lr, eps=c.code_eps, max_grad_norm=c.actor_clip),
         )
 

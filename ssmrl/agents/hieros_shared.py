@@ -32,7 +32,7 @@ from ssmrl.agents.hieros_level import Level
 from ssmrl.agents.hieros_state import Learner, Params, Source
 from ssmrl.agents.r2i_actor import Actor
 from ssmrl.agents.r2i_imagination import goes_on, merged
-from ssmrl.agents.r2i_optimizer import adam
+from ssmrl.agents.r2i_optimizer import actor_rule, critic_rule
 from ssmrl.envs.contract import Dict
 from ssmrl.rl.imagined import Percentiles
 from ssmrl.shapes import TB, Array, B, Key, Scalar
@@ -141,8 +141,8 @@ class Manager(Level):
         c, nothing = self.config, optax.identity()
         return Params(
             nothing,
-            adam(params.actor, c.actor_lr, eps=c.actor_eps, max_grad_norm=c.actor_clip),
-            adam(params.critics, c.critic_lr, eps=c.critic_eps, max_grad_norm=c.critic_clip),
+            actor_rule(params.actor, c),
+            critic_rule(params.critics, c),
             nothing,
         )
 

@@ -41,7 +41,14 @@ from ssmrl.agents.r2i_actor import (
 )
 from ssmrl.agents.r2i_config import R2IConfig
 from ssmrl.agents.r2i_imagination import actor_critic_loss, imagine, merged, some_rows
-from ssmrl.agents.r2i_optimizer import adam, descend, learn_model, updates_where
+from ssmrl.agents.r2i_optimizer import (
+    actor_rule,
+    critic_rule,
+    descend,
+    learn_model,
+    model_rule,
+    updates_where,
+)
 from ssmrl.agents.r2i_state import (
     Actors,
     Carry,
@@ -343,19 +350,8 @@ class R2I:
         return model, actor, critic
 
     def _optimizers(self, params: Params) -> Any:
-        c = self.config
-        return Params(
-            adam(
-                params.model,
-                c.model_lr,
-                eps=c.model_eps,
-                max_grad_norm=c.model_clip,
-                ssm_learning_rate=c.ssm_learning_rate,
-                weight_decay=c.weight_decay,
-            ),
-            adam(params.actor, c.actor_lr, eps=c.actor_eps, max_grad_norm=c.actor_clip),
-            adam(params.critic, c.critic_lr, eps=c.critic_eps, max_grad_norm=c.critic_clip),
-        )
+        rules = zip((model_rule, actor_rule, critic_rule), params, strict=True)
+        return Params(*(rule(part, self.config) for rule, part in rules))
 
     def _initial_carry(self, model_params: nnx.State, batch_shape: tuple[int, ...]) -> Carry:
         model: Any = merged(self.graphs.model, model_params)

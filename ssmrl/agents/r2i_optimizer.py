@@ -9,12 +9,35 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from ssmrl.agents.r2i_config import R2IConfig
 from ssmrl.nets import optimizer as nets
 from ssmrl.shapes import Key, PyTree, Scalar
 
 adam = partial(nets.adam, decay_vectors=False)
 """For the world model, the actor and the critic. The release clips every kind of parameter of the
 recurrence apart; here one norm is clipped."""
+
+
+def model_rule(params: nnx.State, config: R2IConfig) -> optax.GradientTransformation:
+    """Of a world model: the recurrence has its own rate, and only matrices decay."""
+    return adam(
+        params,
+        config.model_lr,
+        eps=config.model_eps,
+        max_grad_norm=config.model_clip,
+        ssm_learning_rate=config.ssm_learning_rate,
+        weight_decay=config.weight_decay,
+    )
+
+
+def actor_rule(params: nnx.State, config: R2IConfig) -> optax.GradientTransformation:
+    """Of a policy."""
+    return adam(params, config.actor_lr, eps=config.actor_eps, max_grad_norm=config.actor_clip)
+
+
+def critic_rule(params: nnx.State, config: R2IConfig) -> optax.GradientTransformation:
+    """Of values."""
+    return adam(params, config.critic_lr, eps=config.critic_eps, max_grad_norm=config.critic_clip)
 
 
 def descend(
