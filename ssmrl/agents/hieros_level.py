@@ -107,6 +107,14 @@ class Level:
             model.initial(batch_shape), no_action(self.action_space, batch_shape), window
         )
 
+    def carry_spec(self) -> LevelCarry:
+        """Shapes and dtypes of a carry, without batch axes."""
+
+        def carry(key: Key) -> LevelCarry:
+            return self.initial_carry(self.init(key).params, ())
+
+        return jax.eval_shape(carry, jax.random.key(0))
+
     def row_spec(self, obs: PyTree) -> Row:
         """A row, given an observation; both as arrays or their shapes, without batch axes."""
         number: Any
@@ -116,10 +124,7 @@ class Level:
             jax.eval_shape(lambda s=s: no_action(s, ()))
             for s in (self.action_space, self.code_space)
         )
-        carry = None
-        if self.config.start == "stored":
-            key = jax.random.key(0)
-            carry = jax.eval_shape(lambda: self.initial_carry(self.init(key).params, ())[:2])
+        carry = self.carry_spec()[:2] if self.config.start == "stored" else None
         return Row(obs, action, number, flag, flag, goal if self.has_goal else None, carry)
 
     # ------------------------------------------------------------------ learning

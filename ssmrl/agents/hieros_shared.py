@@ -127,10 +127,7 @@ class Manager(Level):
         )
 
     def _networks(self, rngs: nnx.Rngs) -> tuple[Any, ...]:
-        def latent(key: Key) -> Latent:
-            return self.worker.initial_carry(self.worker.init(key).params, ()).latent
-
-        shapes = jax.eval_shape(latent, jax.random.key(0))
+        shapes = self.worker.carry_spec().latent
 
         def initial(batch: tuple[int, ...]) -> Any:
             return jax.tree.map(lambda x: jnp.zeros((*batch, *x.shape), x.dtype), shapes)

@@ -6,7 +6,6 @@ RecurrentPPO (LSTM) on the original RepeatPreviousEasy.
 """
 
 import importlib
-import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
@@ -16,7 +15,7 @@ import jax
 from ssmrl import envs
 from ssmrl.agents import make_agent
 from ssmrl.bench.timing import Row, interleaved, ratio
-from ssmrl.run.program import compiled
+from ssmrl.bench.training import training
 
 
 def run(
@@ -86,17 +85,7 @@ def _ours(
     }
     agent = make_agent(config, *envs.make("popgym/RepeatPreviousEasy"))
     state = jax.jit(agent.init)(jax.random.key(0))
-    parameters = sum(x.size for x in jax.tree.leaves(state.params))
-    start = time.perf_counter()
-    train_step = compiled(agent.train_step, state)  # as `ssmrl train` does
-    compile_s = time.perf_counter() - start
-
-    def update() -> Any:
-        nonlocal state
-        state, metrics = train_step(state)
-        return jax.block_until_ready(metrics)
-
-    return update, parameters, compile_s
+    return training(agent, state)
 
 
 def _recurrent_ppo(

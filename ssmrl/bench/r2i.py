@@ -5,7 +5,6 @@ every row, actor and critic, and the few steps in the environment that go with i
 same agent with a GRU in place of S5, and both at sequences of other lengths.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 from ssmrl import envs
 from ssmrl.agents import make_agent
 from ssmrl.bench.timing import Row, interleaved, ratio
-from ssmrl.run.program import compiled
+from ssmrl.bench.training import training
 
 SIZES = {"groups": 32, "classes": 4, "mlp_layers": 2}
 WIDTHS = ("deter", "units", "mlp_units", "head_units", "actor_units", "critic_units")
@@ -47,8 +46,8 @@ def run(
         starts: rows of a batch that imagination starts from; None for all.
         width: of every layer and memory, and S5's state size.
         memories: names separated by `+`.
-        scaling: measure lengths of 64 to 4096, at B = 16 at 64 and less above it, so that every
-            batch has the same rows; T and B are then not read.
+        scaling: measure lengths of 64 to 4096, in batches of 1024 rows up to a length of 1024,
+            of one sequence above it; T and B are then not read.
         repetitions: rounds in which all take turns; figures are medians over them.
 
     Returns:
@@ -104,14 +103,4 @@ def _learning(name: str, options: dict[str, Any]) -> tuple[Callable[[], Any], in
     full = jnp.full_like(state.replay.size, agent.config.capacity)
     # as after the prefill; what the rows hold does not matter for the time
     state = state._replace(replay=state.replay._replace(size=full), update=state.update + 10**6)
-    parameters = sum(x.size for x in jax.tree.leaves(state.params))
-    start = time.perf_counter()
-    train_step = compiled(agent.train_step, state)
-    compile_s = time.perf_counter() - start
-
-    def update() -> Any:
-        nonlocal state
-        state, metrics = train_step(state)
-        return jax.block_until_ready(metrics)
-
-    return update, parameters, compile_s
+    return training(agent, state)

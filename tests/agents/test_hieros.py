@@ -114,6 +114,23 @@ def episodes(rows):
     return [range(*pair) for pair in itertools.pairwise(first)]
 
 
+def resumed(training, folder):
+    """The last state kept of a training, reached once more from a checkpoint of the one before;
+    both have to be equal bit for bit."""
+    _, step, kept, _ = training
+    before, end = sorted(kept)[-2:]
+    last = kept[end]
+    checkpoint.save(folder / "saved", 3, kept[before], {}, 1)
+    _, state = checkpoint.restore_latest(folder / "saved", jax.eval_shape(lambda: last), {})
+    for _ in range(end - before):
+        state, _ = step(state)
+    for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(last), strict=True):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+    return state
+
+
 # ------------------------------------------------------------------ clocks, windows, rows
 
 
@@ -364,16 +381,7 @@ def test_a_random_top_sets_every_subgoal_and_does_not_learn():
 
 
 def test_training_goes_on_bit_for_bit_from_a_checkpoint_of_all_levels(training, tmp_path):
-    _, step, kept, _ = training
-    saved, last = kept[STEPS - 2], kept[STEPS]
-    checkpoint.save(tmp_path / "saved", 3, saved, {}, 1)
-    _, state = checkpoint.restore_latest(tmp_path / "saved", jax.eval_shape(lambda: last), {})
-    for _ in range(2):
-        state, _ = step(state)
-    for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(last), strict=True):
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x, y = jax.random.key_data(x), jax.random.key_data(y)
-        np.testing.assert_array_equal(x, y)
+    state = resumed(training, tmp_path)
     assert all(int(ring.size.sum()) > 0 for ring in state.replays)
 
 

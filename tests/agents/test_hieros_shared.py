@@ -12,7 +12,7 @@ from ssmrl.agents.hieros_subgoal import Coded
 from ssmrl.errors import UsageError
 from ssmrl.run import checkpoint, levels
 from ssmrl.world_model import Latent
-from tests.agents.test_hieros import LEARNING, SMALL, Wages, agent
+from tests.agents.test_hieros import LEARNING, SMALL, Wages, agent, resumed
 from tests.envs.probes import run_once
 
 STEPS = 200
@@ -174,16 +174,7 @@ def test_the_manager_sees_what_level_0_knows_when_it_chooses_and_a_reset_hides_t
 
 
 def test_training_with_a_shared_model_goes_on_bit_for_bit_from_a_checkpoint(training, tmp_path):
-    _, step, kept, _ = training
-    saved, last = kept[STEPS - 2], kept[STEPS]
-    checkpoint.save(tmp_path / "saved", 3, saved, {}, 1)
-    _, state = checkpoint.restore_latest(tmp_path / "saved", jax.eval_shape(lambda: last), {})
-    for _ in range(2):
-        state, _ = step(state)
-    for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(last), strict=True):
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x, y = jax.random.key_data(x), jax.random.key_data(y)
-        np.testing.assert_array_equal(x, y)
+    resumed(training, tmp_path)
 
 
 def test_the_report_shows_a_manager_that_has_no_model(training, tmp_path):

@@ -22,7 +22,7 @@ def test_an_update_is_timed_after_the_prefill_with_all_rows_learned_from(monkeyp
     assert all(float(metrics["model/loss"]) > 0 for metrics in seen)  # 0 while prefilling
 
 
-def test_every_length_has_as_many_rows_in_a_batch(monkeypatch):
+def test_every_length_has_as_many_rows_in_a_batch_as_far_as_one_sequence_allows(monkeypatch):
     shapes = []
 
     def at_length(names, T, B, *_):
