@@ -5,7 +5,7 @@ every row, actor and critic, and the few steps in the environment that go with i
 same agent with a GRU in place of S5, and both at sequences of other lengths.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -34,6 +34,7 @@ def run(
     width: int = 128,
     *,
     memories: str = "s5+gru",
+    gru_layers: int = 1,
     scaling: bool = False,
     repetitions: int = 5,
 ) -> list[Row]:
@@ -46,6 +47,7 @@ def run(
         starts: rows of a batch that imagination starts from; None for all.
         width: of every layer and memory, and S5's state size.
         memories: names separated by `+`.
+        gru_layers: 1 as in DreamerV3's world model; 2 as many as S5 has.
         scaling: measure lengths of 64 to 4096, in batches of 1024 rows up to a length of 1024,
             of one sequence above it; T and B are then not read.
         repetitions: rounds in which all take turns; figures are medians over them.
@@ -58,20 +60,23 @@ def run(
     shapes = [(64 * 4**i, max(16 // 4**i, 1)) for i in range(4)] if scaling else [(T, B)]
     options = {"horizon": horizon, "imagined_starts": starts}
     options |= SIZES | dict.fromkeys(WIDTHS, width)
+    each = {name: dict(MEMORIES[name]) for name in memories.split("+")}
+    if "gru" in each:
+        each["gru"]["layers"] = gru_layers
     rows = []
     for length, batch in shapes:
-        rows += _at_length(memories.split("+"), length, batch, options, repetitions)
+        rows += _at_length(each, length, batch, options, repetitions)
     return rows
 
 
 def _at_length(
-    names: Sequence[str], T: int, B: int, options: dict[str, Any], repetitions: int
+    memories: dict[str, dict[str, Any]], T: int, B: int, options: dict[str, Any], repetitions: int
 ) -> list[Row]:
     rows: dict[str, Row] = {}
     calls = {}
-    for name in names:
-        these = {**options, "length": T, "batch": B}
-        calls[name], parameters, compile_s = _learning(name, these)
+    these = {**options, "length": T, "batch": B}
+    for name, memory in memories.items():
+        calls[name], parameters, compile_s = _learning({"name": name, **memory}, these)
         rows[name] = {"memory": name, "T": T, "B": B, "parameters": parameters}
         rows[name]["compile_s"] = round(compile_s, 1)
     seconds = interleaved(calls, repetitions)
@@ -83,7 +88,9 @@ def _at_length(
     return list(rows.values())
 
 
-def _learning(name: str, options: dict[str, Any]) -> tuple[Callable[[], Any], int, float]:
+def _learning(
+    memory: dict[str, Any], options: dict[str, Any]
+) -> tuple[Callable[[], Any], int, float]:
     """`UPDATES` gradient steps, as a call; number of parameters; seconds to compile them."""
     rows = options["length"] * options["batch"]
     config = {
@@ -95,8 +102,8 @@ def _learning(name: str, options: dict[str, Any]) -> tuple[Callable[[], Any], in
         "replay_size": 8 * 2 * max(options["length"], 64),
         **options,
     }
-    memory = {"name": name, "features": options["units"], **MEMORIES[name]}
-    if name == "s5":
+    memory = {"features": options["units"], **memory}
+    if memory["name"] == "s5":
         memory["state"] = options["units"]
     agent = make_agent({"agent": config, "memory": memory}, *envs.make("gymnax/CartPole-v1"))
     state = jax.jit(agent.init)(jax.random.key(0))
