@@ -46,8 +46,7 @@ from ssmrl.agents.protocol import (
     strongly_typed,
 )
 from ssmrl.agents.r2i_actor import check_action_space, random_actions, to_env
-from ssmrl.agents.r2i_state import Record, pair, store
-from ssmrl.envs.wrappers import EpisodeStatistics
+from ssmrl.agents.r2i_state import Record, pair, perceived, store
 from ssmrl.memory import Memory
 from ssmrl.memory.spec import where_reset
 from ssmrl.shapes import Array, B, Key, PyTree, Scalar
@@ -70,8 +69,8 @@ class Hieros:
 
     def __init__(self, config: HierosConfig, memory: Memory, env: Any, env_params: Any) -> None:
         self.config, self.memory = config, memory
-        self.env, self.env_params = EpisodeStatistics(env), env_params
-        self.obs_space = env.observation_space(env_params)
+        self.env, self.env_params = perceived(env, config), env_params
+        self.obs_space = self.env.observation_space(env_params)
         self.action_space = env.action_space(env_params)
         check_action_space(self.action_space)
         self.steps_per_update = config.num_envs * config.rollout
@@ -107,7 +106,7 @@ class Hieros:
         Raises:
             UsageError: its spaces differ from those of the training environment.
         """
-        wrapped = EpisodeStatistics(env)
+        wrapped = perceived(env, self.config)
         check_same_spaces(self.env, self.env_params, wrapped, env_params)
         return wrapped, env_params
 

@@ -59,9 +59,9 @@ from ssmrl.agents.r2i_state import (
     State,
     disk_for,
     pair,
+    perceived,
     store,
 )
-from ssmrl.envs.wrappers import EpisodeStatistics
 from ssmrl.memory import Memory
 from ssmrl.rl.imagined import Percentiles
 from ssmrl.shapes import TB, Array, B, Key, PyTree, Scalar
@@ -85,8 +85,8 @@ class R2I:
 
     def __init__(self, config: R2IConfig, memory: Memory, env: Any, env_params: Any) -> None:
         self.config, self.memory = config, memory
-        self.env, self.env_params = EpisodeStatistics(env), env_params
-        self.obs_space = env.observation_space(env_params)
+        self.env, self.env_params = perceived(env, config), env_params
+        self.obs_space = self.env.observation_space(env_params)
         self.action_space = env.action_space(env_params)
         check_action_space(self.action_space)
         self.pathwise = isinstance(self.action_space, spaces.Box)
@@ -116,7 +116,7 @@ class R2I:
         Raises:
             UsageError: its spaces differ from those of the training environment.
         """
-        wrapped = EpisodeStatistics(env)
+        wrapped = perceived(env, self.config)
         check_same_spaces(self.env, self.env_params, wrapped, env_params)
         return wrapped, env_params
 

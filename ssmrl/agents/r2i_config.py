@@ -28,6 +28,9 @@ class R2IConfig(WorldModelConfig):
         replay_place: where they lie: on the `device`, or on `disk`, in files of the run's folder
             (one seed only), for images of which the device cannot hold enough.
         sampler: `uniform` or `time_balanced` (Hieros), with its `sampler_temperature`.
+        previous_reward: whether observations tell the reward received on the way to them, as an
+            agent needs that has to find out within a trial what pays (`meta/...`): the memory
+            reads nothing else of rewards.
         start: what a sequence begins with: `zero`, as at the beginning of an episode (R2I), or
             `stored`, the state that the policy carried there, which is then kept in the replay.
         burn_in: rows read before each sequence only to bring the state up to date.
@@ -64,6 +67,7 @@ class R2IConfig(WorldModelConfig):
     replay_place: str = "device"
     sampler: str = "uniform"
     sampler_temperature: float = 0.3
+    previous_reward: bool = False
     start: str = "zero"
     burn_in: int = 0
     policy_input: str = "full"

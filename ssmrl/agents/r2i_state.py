@@ -8,6 +8,7 @@ from flax import nnx
 
 from ssmrl import replay
 from ssmrl.agents.r2i_config import R2IConfig
+from ssmrl.envs.wrappers import EpisodeStatistics, PreviousStep
 from ssmrl.rl.imagined import Percentiles
 from ssmrl.shapes import TB, Array, B, Key, PyTree, Scalar
 from ssmrl.world_model import Latent
@@ -85,6 +86,13 @@ class State(NamedTuple):
     def params(self) -> Params:
         """The parameters that a checkpoint must not hold unless they are finite."""
         return self.learner.params
+
+
+def perceived(env: Any, config: R2IConfig) -> EpisodeStatistics:
+    """An environment as agents that imagine observe it."""
+    if config.previous_reward:
+        env = PreviousStep(env, action=False, start=False)
+    return EpisodeStatistics(env)
 
 
 def pair(first: PyTree, second: PyTree) -> PyTree:

@@ -206,6 +206,14 @@ def test_every_level_sees_every_end_and_its_rewards_add_up_to_the_return():
     assert cut > 0
 
 
+def test_a_reward_that_is_observed_stands_in_the_row_it_led_to():
+    made = agent(Wages(), previous_reward=True)
+    state, _ = rollouts(made, 2)
+    rows = stored(state.replays[0], 0)
+    assert np.any(rows.reward != 0)
+    np.testing.assert_array_equal(rows.obs["reward"][:, 0], rows.reward)
+
+
 def test_every_level_stores_on_request_what_it_carried_into_a_row():
     made = agent(Wages(), start="stored", replay_size=4096)
     begin = jax.jit(made.init)(jax.random.key(1))

@@ -164,6 +164,18 @@ def test_what_the_policy_carried_into_a_row_is_stored_with_it_on_request():
     np.testing.assert_array_equal(actors.carry.action, ring.rows.action[9])
 
 
+def test_a_reward_that_is_observed_stands_in_the_row_it_led_to():
+    a = agent(Recall(length=3), previous_reward=True)
+    _, _, ring, _ = collected(a)
+    rows = jax.tree.map(lambda x: np.asarray(x)[:10], ring.rows)
+    assert sorted(rows.obs) == ["observation", "reward"]
+    assert np.any(rows.reward != 0)
+    np.testing.assert_array_equal(rows.obs["reward"][..., 0], rows.reward)
+    with pytest.raises(UsageError, match="same spaces"):
+        a.evaluation_env(Match(), Match().default_params)
+    a.evaluation_env(Recall(), Recall().default_params)
+
+
 # ------------------------------------------------------------------ imagination
 
 

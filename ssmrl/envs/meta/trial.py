@@ -58,8 +58,8 @@ class Trial(Wrapper):
     """`episodes` episodes of one task, then another task.
 
     The observation is {"observation", "episode_start"}: the family's own, and 1.0 at the first
-    step of every episode, else 0.0 (float32 (1,)); the previous action and reward come from
-    `PreviousStep`, which every agent adds. The last episode's end is that of the trial and
+    step of every episode, else 0.0 (float32 (1,)); the previous reward comes from `PreviousStep`,
+    which `agent.previous_reward` adds. The last episode's end is that of the trial and
     `terminated`: where a step pays the same in every state, as in CartPole, an episode matters
     only because their number is limited. Only a lowered time limit of the trial truncates.
     `info["final_observation"]` is what the agent would have seen next; `info["episode"]`,
