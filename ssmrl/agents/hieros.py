@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ssmrl import replay
 from ssmrl.agents.hieros_config import HierosConfig
@@ -39,6 +38,7 @@ from ssmrl.agents.protocol import (
     Outcome,
     Policy,
     check_same_spaces,
+    entropy_weight,
     episode_means,
     episode_numbers,
     rollout,
@@ -246,7 +246,7 @@ class Hieros:
                 continue
             source = Source(rings[min(i, len(rings) - 1)], learners[0].params)
             ready = ~self._prefilling(state) & level.ready(source.ring)
-            entropy_coef = self._entropy_coef(level.config, state.update)
+            entropy_coef = entropy_weight(level.config, state.update)
             learners[i], found = level.learn(learners[i], source, ready, entropy_coef, keys[i])
             metrics |= {f"level{i}/{name}": value for name, value in found.items()}
         state = State(tuple(learners), actors, rings, state.update + 1, key)
@@ -331,13 +331,6 @@ class Hieros:
                 for name, space in level.window_space.spaces.items()
             }
         return specs
-
-    def _entropy_coef(self, config: HierosConfig, update: Array) -> Array | float:
-        start, end = config.entropy_coef, config.entropy_final
-        if end is None:
-            return start
-        updates = max(config.total_steps // self.steps_per_update, 1)
-        return optax.linear_schedule(start, end, updates)(update)
 
 
 def _look(

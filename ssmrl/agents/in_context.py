@@ -21,8 +21,10 @@ from ssmrl.agents.protocol import (
     Outcome,
     Policy,
     check_same_spaces,
+    entropy_weight,
     episode_means,
     episode_numbers,
+    progress,
     rollout,
     rollout_keys,
     strongly_typed,
@@ -317,7 +319,7 @@ class InContext:
     ) -> tuple[nnx.State, PyTree, dict[str, Scalar]]:
         """Several epochs of minibatches, each some of the environments over all of time."""
         c = self.config
-        entropy_coef = self._entropy_coef(state.update)
+        entropy_coef = entropy_weight(self.config, state.update)
 
         def minibatch(
             learner: tuple[nnx.State, PyTree], columns: Array
@@ -370,18 +372,9 @@ class InContext:
             rngs=rngs,
         )
 
-    def _progress(self, update: Array) -> Array:
-        """Share of the run done before this update, 0 to 1."""
-        updates = max(self.config.total_steps // self.steps_per_update, 1)
-        return jnp.minimum(update.astype(jnp.float32) / updates, 1.0)
-
     def _learning_rate(self, update: Array) -> Array | float:
         rate = self.config.learning_rate
-        return rate * (1 - self._progress(update)) if self.config.anneal else rate
-
-    def _entropy_coef(self, update: Array) -> Array | float:
-        start, end = self.config.entropy_coef, self.config.entropy_final
-        return start if end is None else start + (end - start) * self._progress(update)
+        return rate * (1 - progress(self.config, update)) if self.config.anneal else rate
 
     def _statistics_shape(self) -> tuple[int, ...]:
         box = self.config.normalize_observation

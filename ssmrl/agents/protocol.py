@@ -121,6 +121,18 @@ def rollout(agent: Agent, state: Any, keys: Key) -> tuple[Any, Any]:
     return jax.lax.scan(step, state.actors, keys)
 
 
+def progress(config: Any, update: Array) -> Scalar:
+    """Share of a run of `total_steps` done before this update, 0 to 1."""
+    updates = max(config.total_steps // (config.num_envs * config.rollout), 1)
+    return jnp.minimum(update.astype(jnp.float32) / updates, 1.0)
+
+
+def entropy_weight(config: Any, update: Array) -> Array | float:
+    """`entropy_coef`, or on the straight way from there to `entropy_final` where it is given."""
+    start, end = config.entropy_coef, config.entropy_final
+    return start if end is None else start + (end - start) * progress(config, update)
+
+
 def check_same_spaces(env: Any, env_params: Any, other: Any, other_params: Any) -> None:
     """Refuse an environment that a policy trained on `env` cannot play.
 

@@ -24,6 +24,7 @@ from ssmrl.agents.protocol import (
     Outcome,
     Policy,
     check_same_spaces,
+    entropy_weight,
     episode_means,
     episode_numbers,
     rollout,
@@ -227,7 +228,7 @@ class R2I:
         """
         key, key_learn = jax.random.split(state.key)
         ring = store(state.replay, records.rows, records.valid)
-        entropy_coef = self._entropy_coef(state.update)
+        entropy_coef = entropy_weight(self.config, state.update)
 
         def one(learner: Learner, key: Key) -> tuple[Learner, dict[str, Scalar]]:
             return self._update(learner, ring, entropy_coef, key)
@@ -377,13 +378,6 @@ class R2I:
             return self._row(obs, carry.action, jnp.zeros(()), no, no, carry)
 
         return jax.eval_shape(row, jax.random.key(0))
-
-    def _entropy_coef(self, update: Array) -> Array | float:
-        start, end = self.config.entropy_coef, self.config.entropy_final
-        if end is None:
-            return start
-        done = update.astype(jnp.float32) * (self.steps_per_update / self.config.total_steps)
-        return start + (end - start) * jnp.minimum(done, 1.0)
 
 
 def _split(networks: tuple[WorldModel, Actor, Critic]) -> tuple[Any, Params]:

@@ -9,7 +9,7 @@ from flax import nnx
 import ssmrl
 from ssmrl.agents.in_context import InContext
 from ssmrl.agents.in_context_config import InContextConfig
-from ssmrl.agents.protocol import rollout
+from ssmrl.agents.protocol import entropy_weight, rollout
 from ssmrl.envs.contract import Dict, Tuple
 from ssmrl.errors import UsageError
 from ssmrl.memory import GRU, WithOffset, make
@@ -126,7 +126,7 @@ def test_the_learning_rate_and_the_entropy_weight_follow_their_schedules():
     np.testing.assert_allclose(
         metrics["learning_rate"], 3e-3 * np.array([1, 0.75, 0.5, 0.25, 0]), rtol=1e-5
     )
-    coefficients = [float(a._entropy_coef(jnp.int32(i))) for i in (0, 2, 4, 9)]
+    coefficients = [float(entropy_weight(a.config, jnp.int32(i))) for i in (0, 2, 4, 9)]
     np.testing.assert_allclose(coefficients, [1.0, 0.5, 0.0, 0.0], atol=1e-6)
 
 
