@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
 # The committed runs of results/meta_*: agents that learn within a trial, three seeds each, with
-# fresh tasks afterwards. Names as arguments run those alone: bandit cart_pole dark_room tabular_mdp.
+# fresh tasks afterwards. Names as arguments run those alone: bandit cart_pole dark_room tabular_mdp
+# t_maze, the last with R2I.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 ensure_environment ""
-if [ $# -gt 0 ]; then names=("$@"); else names=(bandit cart_pole dark_room tabular_mdp); fi
+if [ $# -gt 0 ]; then names=("$@"); else names=(bandit cart_pole dark_room tabular_mdp t_maze); fi
 
 # compare NAME "MEMORIES" [EVAL OPTIONS]: train with every memory, play fresh trials, draw
 compare() {
-  local name="$1" memory runs=()
+  local name="$1" memory runs=() experiment="meta_$1"
+  [ "$name" = t_maze ] && experiment=r2i_t_maze
   for memory in $2; do
-    .venv/bin/ssmrl train "experiment=meta_$name" "memory=$memory" seeds=3 "name=meta_${name}_$memory"
+    .venv/bin/ssmrl train "experiment=$experiment" "memory=$memory" seeds=3 "name=meta_${name}_$memory"
     .venv/bin/ssmrl eval "meta_${name}_$memory" adaptation=true episodes=1024 "${@:3}"
     runs+=("meta_${name}_$memory")
   done
