@@ -18,4 +18,4 @@ for arm in one_level two_levels no_subgoal_reward random_top shared_model; do
   .venv/bin/ssmrl train experiment=hieros_grid "${arms[$arm]}" seeds=3 "name=$run" "$@"
   runs+=("$run")
 done
-.venv/bin/ssmrl report "${runs[@]}" out=results/hieros_grid
+.venv/bin/ssmrl report "${runs[@]}" threshold=0.9 out=results/hieros_grid

@@ -28,13 +28,11 @@ chain=(env=gymnax/MemoryChain-bsuite total_steps=200_000 stop_at_return=0.95 see
   agent.gamma=0.95 agent.model_lr=2e-3 agent.entropy_coef=1e-3)  # as r2i_memory_chain
 gru=(memory=gru memory.features=54 memory.layers=1 memory.norm=none memory.activation=none)
 runs=()
-for length in 10 30; do
-  for memory in s5 gru; do
-    [ "$memory" = gru ] && cell=("${gru[@]}") || cell=()
-    run="hieros_memory_${memory}_$length"
-    .venv/bin/ssmrl train experiment=hieros_small "${chain[@]}" "env_args.memory_length=$length" \
-      ${cell[@]+"${cell[@]}"} "name=$run"
-    runs+=("$run")
-  done
+for memory in s5 gru; do
+  [ "$memory" = gru ] && cell=("${gru[@]}") || cell=()
+  run="hieros_memory_${memory}_10"
+  .venv/bin/ssmrl train experiment=hieros_small "${chain[@]}" env_args.memory_length=10 \
+    ${cell[@]+"${cell[@]}"} "name=$run"
+  runs+=("$run")
 done
 .venv/bin/ssmrl report "${runs[@]}" out=results/hieros_memory
