@@ -20,19 +20,24 @@ images=(agent.gamma=0.99 agent.length=16 agent.train_ratio=32 agent.imagined_sta
   agent.model_lr=2e-3)  # a few pixels that are on
 compare catch env=gymnax/Catch-bsuite total_steps=30_000 "${images[@]}"
 compare deepsea env=gymnax/DeepSea-bsuite env_args.size=8 total_steps=60_000 "${images[@]}"
-chain=(env=gymnax/MemoryChain-bsuite total_steps=200_000 stop_at_return=0.95 seeds=3
-  agent.levels=1 agent.num_envs=16 agent.rollout=16 agent.length=48 agent.train_ratio=24
+chain=(env=gymnax/MemoryChain-bsuite stop_at_return=0.95 seeds=3
+  agent.levels=1 agent.num_envs=16 agent.rollout=16 agent.train_ratio=24
   agent.prefill=4_000 agent.groups=4 agent.classes=4 agent.bins=41 agent.bin_limit=1
-  agent.critic_limit=1 agent.reward_scale=10 agent.decoder_scale=1 agent.cont_scale=1
+  agent.critic_limit=1 agent.decoder_scale=1 agent.cont_scale=1
   agent.dyn_scale=0.1 agent.rep_scale=0.02 agent.imagined_starts=256 agent.horizon=8
-  agent.gamma=0.95 agent.model_lr=2e-3 agent.entropy_coef=1e-3)  # as r2i_memory_chain
+  agent.model_lr=2e-3 agent.entropy_coef=1e-3)  # as r2i_memory_chain
 gru=(memory=gru memory.features=54 memory.layers=1 memory.norm=none memory.activation=none)
 runs=()
-for memory in s5 gru; do
-  [ "$memory" = gru ] && cell=("${gru[@]}") || cell=()
-  run="hieros_memory_${memory}_10"
-  .venv/bin/ssmrl train experiment=hieros_small "${chain[@]}" env_args.memory_length=10 \
-    ${cell[@]+"${cell[@]}"} "name=$run"
-  runs+=("$run")
-done
+remember() {  # LENGTH OVERRIDE...
+  local memory cell run
+  for memory in s5 gru; do
+    [ "$memory" = gru ] && cell=("${gru[@]}") || cell=()
+    run="hieros_memory_${memory}_$1"
+    .venv/bin/ssmrl train experiment=hieros_small "${chain[@]}" "env_args.memory_length=$1" \
+      "${@:2}" ${cell[@]+"${cell[@]}"} "name=$run"
+    runs+=("$run")
+  done
+}
+remember 10 total_steps=200_000 agent.length=48 agent.reward_scale=10 agent.gamma=0.95
+remember 30 total_steps=120_000 agent.length=96 agent.reward_scale=30 agent.gamma=0.97
 .venv/bin/ssmrl report "${runs[@]}" out=results/hieros_memory

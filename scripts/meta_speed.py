@@ -19,7 +19,7 @@ BATCH = {"brax/inverted_pendulum": 256, "brax/reacher": 256}
 """Environments side by side, where not 1024."""
 
 
-def program(env, params, batch):
+def program(env, params, batch=1024):
     """A compiled rollout from a key: the sum of all that `batch` environments showed and paid."""
     actions = env.action_space(params)
 
@@ -78,7 +78,7 @@ def main():
         print(rows[-1], flush=True)
     each = {name: make("meta/Control", only=name) for name in ("Pendulum", "Acrobot", "Reacher")}
     each |= {"all four": make("meta/Control")}
-    costs = microseconds({name: program(*pair, 1024) for name, pair in each.items()})
+    costs = microseconds({name: program(*pair) for name, pair in each.items()})
     rows.append({"env": "meta/Control"} | {name: round(cost, 3) for name, cost in costs.items()})
     print(rows[-1])
     if len(sys.argv) > 1:

@@ -21,7 +21,7 @@ SIZES = {"groups": 32, "classes": 4, "mlp_layers": 2}
 WIDTHS = ("deter", "units", "mlp_units", "head_units", "actor_units", "critic_units")
 MEMORIES: dict[str, dict[str, Any]] = {
     "s5": {"layers": 2},
-    "gru": {"layers": 1, "norm": "none", "activation": "none"},
+    "gru": {"norm": "none", "activation": "none"},
 }
 UPDATES = 4  # gradient steps of a call
 
@@ -60,9 +60,8 @@ def run(
     shapes = [(64 * 4**i, max(16 // 4**i, 1)) for i in range(4)] if scaling else [(T, B)]
     options = {"horizon": horizon, "imagined_starts": starts}
     options |= SIZES | dict.fromkeys(WIDTHS, width)
-    each = {name: dict(MEMORIES[name]) for name in memories.split("+")}
-    if "gru" in each:
-        each["gru"]["layers"] = gru_layers
+    cells = MEMORIES | {"gru": MEMORIES["gru"] | {"layers": gru_layers}}
+    each = {name: cells[name] for name in memories.split("+")}
     rows = []
     for length, batch in shapes:
         rows += _at_length(each, length, batch, options, repetitions)
