@@ -11,7 +11,7 @@ from ssmrl.envs.meta.trial import FixedTask
 from ssmrl.envs.popgym import PositionOnlyCartPole
 from ssmrl.envs.wrappers import StepResult
 from ssmrl.errors import unknown
-from ssmrl.shapes import Array, Key
+from ssmrl.shapes import Array, Key, Scalar
 
 PAY = ("steps", "falls")
 
@@ -20,9 +20,9 @@ class MetaCartPole(FixedTask):
     """Positions of cart and pole; `steps` at most in an episode.
 
     pay: "steps" is 1 / steps at every one, as published. "falls" is 0 until the pole falls, then
-    minus the share of the steps that are lost by it. The returns of an episode differ by 1 and
-    nothing else, but a fall is felt when it happens: paid by steps, all that it costs is that
-    one of the episodes of the trial is over, which is felt at the end of the trial.
+    what `fallen` says. The returns of an episode differ by 1 and nothing else, but a fall is felt
+    when it happens: paid by steps, all that it costs is that one of the episodes of the trial is
+    over, which is felt at the end of the trial.
     Raises UsageError for another `pay`.
     """
 
@@ -40,6 +40,14 @@ class MetaCartPole(FixedTask):
         """The game's step."""
         obs, after, reward, terminated, truncated, info = self.env.step(key, state, action, params)
         if self.pay == "falls":
-            lost = 1 - (state.time + 1).astype(jnp.float32) / self.steps
-            reward = jnp.where(terminated, -lost, 0.0)
+            reward = fallen(terminated, state.time, self.steps)
         return obs, after, reward, terminated, truncated, info
+
+
+def fallen(terminated: Scalar, time: Scalar, steps: int) -> Scalar:
+    """Minus the share of `steps` lost by an end; () float32.
+
+    terminated: () bool. time: () int32, steps of the episode before the present one.
+    """
+    lost = 1 - (jnp.asarray(time, jnp.float32) + 1) / steps
+    return jnp.where(terminated, -lost, 0.0)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssmrl.envs.contract import Box, EnvParams, flatten
+from ssmrl.envs.meta.cart_pole import fallen
 from ssmrl.envs.meta.mixture import Mixture
 from ssmrl.envs.meta.projection import Projected
 from ssmrl.envs.meta.trial import FixedTask
@@ -27,13 +28,14 @@ class Member(NamedTuple):
     Attributes:
         id: of the environment.
         spread: typical size of each observed number under random actions.
-        reward: (shift, scale): `(r + shift) * scale` sums up to about 0 … 1 in an episode.
+        reward: (shift, scale): `(r + shift) * scale` sums up to about 0 … 1 in an episode. None
+            where all that counts is not to fall: then the return is -1 … 0, see `fallen`.
         steps: of an episode, at most.
     """
 
     id: str
     spread: tuple[float, ...]
-    reward: tuple[float, float]
+    reward: tuple[float, float] | None
     steps: int
 
 
@@ -46,12 +48,23 @@ MEMBERS = {
         "gymnax/Reacher-misc", (0.7, 0.7, 0.7, 0.7, 0.6, 0.6, 1.2, 1.2), (0.0, 0.01), 100
     ),
     "Acrobot": Member("gymnax/Acrobot-v1", (0.5, 0.5, 0.5, 0.5, 1.0, 2.0), (1.0, 1.0), 200),
-    "CartPole": Member("gymnax/CartPole-v1", (0.5, 0.5, 0.1, 0.8), (0.0, 0.005), 200),
+    "CartPole": Member("gymnax/CartPole-v1", (0.5, 0.5, 0.1, 0.8), None, 200),
     "MountainCar": Member("gymnax/MountainCarContinuous-v0", (0.3, 0.02), (0.0, 0.01), 200),
-    "brax_reacher": Member("brax/reacher", (1.0,) * 11, (1.0, 0.01), 100),
-    "brax_inverted_pendulum": Member("brax/inverted_pendulum", (1.0,) * 4, (0.0, 0.005), 200),
-    "brax_double_pendulum": Member("brax/inverted_double_pendulum", (1.0,) * 8, (0.0, 0.0005), 200),
-    "brax_swimmer": Member("brax/swimmer", (1.0,) * 8, (0.0, 0.01), 200),
+    "brax_reacher": Member(
+        "brax/reacher",
+        (0.7, 0.7, 0.7, 0.7, 0.1, 0.1, 1.0, 1.5, 0.15, 0.15, 0.15),
+        (1.0, 0.01),
+        100,
+    ),
+    "brax_inverted_pendulum": Member(
+        "brax/inverted_pendulum", (0.3, 0.1, 0.6, 1.4), None, 200
+    ),
+    "brax_double_pendulum": Member(
+        "brax/inverted_double_pendulum",
+        (0.3, 0.3, 0.4, 1.0, 1.0, 1.2, 2.7, 3.6),
+        None,
+        200,
+    ),
 }
 """Spreads: deviations under random actions, rounded, larger where a skilled policy goes further."""
 
@@ -59,18 +72,18 @@ SPLITS = {
     "train": ("Pendulum", "PointRobot", "Reacher", "Acrobot"),
     "held_out": ("CartPole", "MountainCar"),
     "brax_train": ("brax_reacher", "brax_inverted_pendulum", "Pendulum", "Reacher"),
-    "brax_held_out": ("brax_double_pendulum", "brax_swimmer", "MountainCar", "PointRobot"),
+    "brax_held_out": ("brax_double_pendulum", "MountainCar", "PointRobot"),
 }
 
 
 class Scaled(Wrapper):
-    """A family with observations divided by `spread` and rewards `(r + shift) * scale`."""
+    """The family of a `Member`: its observations divided by `spread`, its rewards scaled."""
 
     env: Any
 
-    def __init__(self, env: Any, spread: Any, shift: float, scale: float) -> None:
+    def __init__(self, env: Any, member: Member) -> None:
         super().__init__(env)
-        self.spread, self.shift, self.scale = np.float32(spread), shift, scale
+        self.member, self.spread = member, np.float32(member.spread)
 
     def draw(self, key: Key) -> EnvParams:
         """A task of the family."""
@@ -88,10 +101,14 @@ class Scaled(Wrapper):
         self, key: Key, state: Any, action: Array, params: EnvParams | None = None
     ) -> StepResult:
         """The family's, scaled."""
-        obs, state, reward, *ends, info = self.env.step(key, state, action, params)
+        obs, after, reward, *ends, info = self.env.step(key, state, action, params)
         info = {**info, "final_observation": self._seen(info["final_observation"])}
-        reward = (jnp.asarray(reward, jnp.float32) + self.shift) * self.scale
-        return self._seen(obs), state, reward, ends[0], ends[1], info
+        if self.member.reward is None:
+            reward = fallen(ends[0], state.time, self.member.steps)
+        else:
+            shift, scale = self.member.reward
+            reward = (jnp.asarray(reward, jnp.float32) + shift) * scale
+        return self._seen(obs), after, reward, ends[0], ends[1], info
 
     def observation_space(self, params: EnvParams) -> Box:
         """Numbers."""
@@ -119,6 +136,6 @@ def control(
     for name in SPLITS[split] if only is None else (only,):
         member = MEMBERS[name]
         env, params = make(member.id, max_steps_in_episode=member.steps)
-        scaled = Scaled(FixedTask(env, params), member.spread, *member.reward)
+        scaled = Scaled(FixedTask(env, params), member)
         families.append(Projected(scaled, features, actions))
     return Mixture(families)
