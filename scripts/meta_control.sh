@@ -5,13 +5,14 @@
 #   scripts/meta_control.sh [STEPS]     steps per seed
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-ensure_environment "[brax]"
+ensure_environment ""
 steps="${1:-8_000_000}"
 mkdir -p results/meta_control
 for memory in s5 gru mlp; do
   run="meta_control_$memory"
   .venv/bin/ssmrl train experiment=meta_control "memory=$memory" seeds=3 "total_steps=$steps" \
     "name=$run"
+  .venv/bin/ssmrl eval "$run" adaptation=true episodes=128
   for task in brax_reacher brax_inverted_pendulum Pendulum Reacher brax_double_pendulum \
     MountainCar PointRobot; do
     .venv/bin/ssmrl eval "$run" adaptation=true episodes=128 "env_args.only=$task" \
@@ -19,3 +20,4 @@ for memory in s5 gru mlp; do
   done
 done
 .venv/bin/ssmrl report meta_control_s5 meta_control_gru meta_control_mlp out=results/meta_control
+.venv/bin/python scripts/meta_control_table.py

@@ -61,20 +61,19 @@ def renew_in_groups(draw: Draw, keys: Key, old: PyTree, when: B) -> PyTree:
 
     keys, when: (N,). old: leaves (N, …).
     """
-    rank = jnp.cumsum(when.astype(jnp.int32))  # the k-th that needs it is where rank reaches k
     group = jnp.arange(min(GROUP, when.shape[0]), dtype=jnp.int32)
 
-    def next_group(carry: tuple[Scalar, PyTree]) -> tuple[Scalar, PyTree]:
-        drawn, all_ = carry
-        # beyond the last that needs it `who` is N: read from somewhere, written nowhere
-        who = jnp.searchsorted(rank, drawn + 1 + group, method="compare_all")
+    def next_group(carry: tuple[B, PyTree]) -> tuple[B, PyTree]:
+        left, all_ = carry
+        rank = jnp.cumsum(left.astype(jnp.int32))  # the k-th that is left is where rank reaches k
+        # beyond the last that is left `who` is N: read from somewhere, written nowhere
+        who = jnp.searchsorted(rank, 1 + group, method="compare_all")
         those = jax.tree.map(lambda x: x.at[who].get(mode="clip"), (keys, all_))
         new = jax.vmap(draw)(*those)
         put = jax.tree.map(lambda x, part: x.at[who].set(part, mode="drop"), all_, new)
-        return drawn + len(group), put
+        return left & (rank > len(group)), put
 
-    start = (jnp.zeros((), jnp.int32), old)
-    return jax.lax.while_loop(lambda carry: carry[0] < rank[-1], next_group, start)[1]
+    return jax.lax.while_loop(lambda carry: jnp.any(carry[0]), next_group, (when, old))[1]
 
 
 def renew_all(draw: Draw, keys: Key, old: PyTree, when: B) -> PyTree:

@@ -309,3 +309,22 @@ def test_brax_moves_by_the_physics_of_the_task_and_as_ever_without():
     plain, same, other = run_once(push, KEY)
     np.testing.assert_allclose(same, plain, rtol=1e-5)
     assert np.abs(other - plain).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("split", "count"), [("train", 4), ("held_out", 2), ("brax_train", 4), ("brax_held_out", 3)]
+)
+def test_every_split_of_the_control_tasks_can_be_made(split, count):
+    assert len(make("meta/Control", split=split)[0].env.families) == count
+
+
+def test_control_tasks_that_end_by_a_fall_pay_nothing_but_the_fall():
+    env, params = make("meta/Control", only="CartPole", episodes=2)
+    out = play(env, params, lambda *_: jnp.ones(2), 40)  # to one side all the time
+    for b in range(3):
+        over = int(out["terminated"][:, b].argmax())
+        episode, paid = out["info"]["episode"][: over + 1, b], out["reward"][: over + 1, b]
+        assert 10 < over + 1 < 40 and np.count_nonzero(paid) == 2
+        for i in (0, 1):
+            lost = 1 - np.sum(episode == i) / 200
+            np.testing.assert_allclose(paid[episode == i].sum(), -lost, rtol=1e-5)

@@ -125,11 +125,11 @@ class Projected(Wrapper):
 
     def _seen(self, obs: PyTree, params: ProjectedParams) -> BF:
         x = flatten(self.env.observation_space(self.env.default_params), obs)
-        return jnp.sum(params.observation * x[:, None], axis=0)  # features side by side: quick
+        return jnp.matmul(x, params.observation, precision="highest")
 
     def _acted(self, action: Array, params: ProjectedParams) -> Array:
         space = self.env.action_space(self.env.default_params)
-        out = jnp.sum(params.action * action, axis=-1)
+        out = jnp.matmul(params.action, action, precision="highest")
         if isinstance(space, Discrete):
             return jnp.argmax(out).astype(space.dtype)
         unit = (jnp.clip(out, -1.0, 1.0).reshape(space.shape) + 1) / 2
