@@ -83,7 +83,7 @@ class Scaled(Wrapper):
 
     def __init__(self, env: Any, member: Member) -> None:
         super().__init__(env)
-        self.member, self.spread = member, np.float32(member.spread)
+        self.member, self.spread = member, np.asarray(member.spread, np.float32)
 
     def draw(self, key: Key) -> EnvParams:
         """A task of the family."""
