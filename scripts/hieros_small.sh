@@ -40,4 +40,5 @@ remember() {  # LENGTH OVERRIDE...
 }
 remember 10 total_steps=200_000 agent.length=48 agent.reward_scale=10 agent.gamma=0.95
 remember 30 total_steps=300_000 agent.length=96 agent.reward_scale=30 agent.gamma=0.97
+remember 50 total_steps=300_000 agent.length=128 agent.reward_scale=50 agent.gamma=0.98
 .venv/bin/ssmrl report "${runs[@]}" out=results/hieros_memory

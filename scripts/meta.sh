@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The committed runs of results/meta_*: agents that learn within a trial, three seeds each, with
-# fresh tasks afterwards. Names as arguments run those alone: bandit cart_pole dark_room tabular_mdp
-# t_maze, the last with R2I.
+# The committed runs of results/meta_*: agents that learn within a trial, three seeds each, one of
+# cart_pole, with fresh tasks afterwards. Names as arguments run those alone: bandit cart_pole
+# dark_room tabular_mdp t_maze, the last with R2I.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 ensure_environment ""
@@ -19,10 +19,22 @@ compare() {
   .venv/bin/ssmrl report "${runs[@]}" "out=results/meta_$name"
 }
 
+# cart_pole PAY OVERRIDE...: train on 16 episodes, paid in one of two ways; play 32, draw
+cart_pole() {
+  local run="meta_cart_pole_$1"
+  .venv/bin/ssmrl train experiment=meta_cart_pole "env_args.pay=$1" "${@:2}" "name=$run"
+  .venv/bin/ssmrl eval "$run" adaptation=true episodes=512 env_args.pay=steps env_args.episodes=32
+  .venv/bin/ssmrl report "$run" "out=results/meta_cart_pole/$1"
+}
+
 for name in "${names[@]}"; do
   case "$name" in
     bandit) compare bandit "s5 gru mlp" ;;
-    cart_pole) compare cart_pole "s5 gru mlp" env_args.pay=steps env_args.episodes=32 ;;
+    tabular_mdp) compare tabular_mdp s5 ;;
+    cart_pole)
+      cart_pole falls
+      cart_pole steps env_args.gain=1.4142 agent.rollout=1024
+      ;;
     *) compare "$name" "s5 mlp" ;;
   esac
 done

@@ -12,10 +12,10 @@ for memory in s5 gru mlp; do
   run="meta_control_$memory"
   .venv/bin/ssmrl train experiment=meta_control "memory=$memory" seeds=3 "total_steps=$steps" \
     "name=$run"
-  .venv/bin/ssmrl eval "$run" adaptation=true episodes=128
+  .venv/bin/ssmrl eval "$run" adaptation=true episodes=64
   for task in brax_reacher brax_inverted_pendulum Pendulum Reacher brax_double_pendulum \
     MountainCar PointRobot; do
-    .venv/bin/ssmrl eval "$run" adaptation=true episodes=128 "env_args.only=$task" \
+    .venv/bin/ssmrl eval "$run" adaptation=true episodes=64 "env_args.only=$task" \
       "out=results/meta_control/$memory-$task.json"
   done
 done
