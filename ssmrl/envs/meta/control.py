@@ -101,14 +101,14 @@ class Scaled(Wrapper):
         self, key: Key, state: Any, action: Array, params: EnvParams | None = None
     ) -> StepResult:
         """The family's, scaled."""
-        obs, after, reward, *ends, info = self.env.step(key, state, action, params)
+        obs, after, reward, terminated, truncated, info = self.env.step(key, state, action, params)
         info = {**info, "final_observation": self._seen(info["final_observation"])}
         if self.member.reward is None:
-            reward = fallen(ends[0], state.time, self.member.steps)
+            reward = fallen(terminated, state.time, self.member.steps)
         else:
             shift, scale = self.member.reward
             reward = (jnp.asarray(reward, jnp.float32) + shift) * scale
-        return self._seen(obs), after, reward, ends[0], ends[1], info
+        return self._seen(obs), after, reward, terminated, truncated, info
 
     def observation_space(self, params: EnvParams) -> Box:
         """Numbers."""
