@@ -96,6 +96,24 @@ def test_every_episode_of_a_trial_can_begin_in_the_same_state():
     assert len(np.unique(seen[begins], axis=0)) == trial[begins].max() + 1
 
 
+def test_a_fixed_task_is_its_environment_with_the_parameters_it_was_given():
+    env, params = make("gymnax/CartPole-v1", gravity=1.0)
+    family = FixedTask(env, params)
+
+    def push_right(env, params):
+        def step(state, _):
+            obs, state, *_ = env.step(KEY, state, 1, params)
+            return state, obs
+
+        return run_once(lambda key: jax.lax.scan(step, env.reset(key, params)[1], None, 8)[1], KEY)
+
+    alike = push_right(env, params)
+    np.testing.assert_array_equal(push_right(family, family.draw(KEY)), alike)
+    assert not np.allclose(push_right(env, env.default_params), alike)
+    state = Trial(family, 2).reset(KEY)[1]
+    assert len(jax.tree.leaves(state.task)) == 1  # of more than ten
+
+
 def test_wrong_families_and_numbers_are_refused():
     for wrong in (
         lambda: Trial(Noted(), 0),

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from flax import struct
 
 from ssmrl.envs.contract import Environment, EnvParams, Space
-from ssmrl.envs.meta.trial import FixedTask
+from ssmrl.envs.wrappers import StepResult, Wrapper
 from ssmrl.errors import UsageError, unknown
 from ssmrl.shapes import Array, Key, PyTree, Scalar
 
 Derive = Callable[[Any], EnvParams]
 
 
-class RandomPhysics(FixedTask):
+class RandomPhysics(Wrapper):
     """An environment some of whose parameters are multiplied by a factor of the task.
 
     The logarithm of each factor is uniform between those of 1 / (1 + spread) and 1 + spread, so
@@ -36,11 +36,27 @@ class RandomPhysics(FixedTask):
         spread: float = 0.5,
         derive: Derive | None = None,
     ) -> None:
-        super().__init__(env, params)
+        super().__init__(env)
+        self.params = params
         for field in fields:
             if not hasattr(params, field):
                 raise unknown(f"parameter of {env.name}", field, vars(params))
         self.fields, self.spread, self.derive = tuple(fields), _checked(spread), derive
+
+    @property
+    def default_params(self) -> EnvParams:
+        """The parameters that it was given."""
+        return self.params
+
+    def reset(self, key: Key, params: EnvParams | None = None) -> tuple[PyTree, Any]:
+        """As the environment."""
+        return self.env.reset(key, params)
+
+    def step(
+        self, key: Key, state: Any, action: Array, params: EnvParams | None = None
+    ) -> StepResult:
+        """As the environment."""
+        return self.env.step(key, state, action, params)
 
     def draw(self, key: Key) -> EnvParams:
         """A task: fresh factors."""

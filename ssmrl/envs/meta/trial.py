@@ -132,7 +132,11 @@ class Trial(Wrapper):
 
 
 class FixedTask(Wrapper):
-    """A family of one task: any environment, always with the same parameters."""
+    """A family of one task: any environment, always with the same parameters.
+
+    They stay out of the state of a trial, where every environment would carry a copy, and are
+    constants to the compiler: `reset` and `step` take no notice of those that they are given.
+    """
 
     def __init__(self, env: Environment, params: EnvParams) -> None:
         super().__init__(env)
@@ -144,18 +148,18 @@ class FixedTask(Wrapper):
         return self.params
 
     def draw(self, key: Key) -> EnvParams:
-        """The same every time."""
-        return self.params
+        """How long an episode may be, and nothing else."""
+        return EnvParams(max_steps_in_episode=self.params.max_steps_in_episode)
 
     def reset(self, key: Key, params: EnvParams | None = None) -> tuple[PyTree, Any]:
         """As the environment."""
-        return self.env.reset(key, params)
+        return self.env.reset(key, self.params)
 
     def step(
         self, key: Key, state: Any, action: Array, params: EnvParams | None = None
     ) -> StepResult:
         """As the environment."""
-        return self.env.step(key, state, action, params)
+        return self.env.step(key, state, action, self.params)
 
 
 def strong(tree: PyTree) -> PyTree:
