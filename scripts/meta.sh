@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The committed runs of results/meta_*: agents that learn within a trial, three seeds each, one of
-# cart_pole, with fresh tasks afterwards. Names as arguments run those alone: bandit cart_pole
+# cart_pole as published, with fresh tasks afterwards. Names as arguments run those alone: bandit cart_pole
 # dark_room tabular_mdp t_maze, the last with R2I.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -19,12 +19,16 @@ compare() {
   .venv/bin/ssmrl report "${runs[@]}" "out=results/meta_$name"
 }
 
-# cart_pole PAY OVERRIDE...: train on 16 episodes, paid in one of two ways; play 32, draw
+# cart_pole NAME "MEMORIES" OVERRIDE...: train on 16 episodes a trial, play 32, draw
 cart_pole() {
-  local run="meta_cart_pole_$1"
-  .venv/bin/ssmrl train experiment=meta_cart_pole "env_args.pay=$1" "${@:2}" "name=$run"
-  .venv/bin/ssmrl eval "$run" adaptation=true episodes=512 env_args.pay=steps env_args.episodes=32
-  .venv/bin/ssmrl report "$run" "out=results/meta_cart_pole/$1"
+  local memory run runs=()
+  for memory in $2; do
+    run="meta_cart_pole_$1_$memory"
+    .venv/bin/ssmrl train experiment=meta_cart_pole "memory=$memory" "${@:3}" "name=$run"
+    .venv/bin/ssmrl eval "$run" adaptation=true episodes=512 env_args.pay=steps env_args.episodes=32
+    runs+=("$run")
+  done
+  .venv/bin/ssmrl report "${runs[@]}" "out=results/meta_cart_pole/$1"
 }
 
 for name in "${names[@]}"; do
@@ -32,8 +36,8 @@ for name in "${names[@]}"; do
     bandit) compare bandit "s5 gru mlp" ;;
     tabular_mdp) compare tabular_mdp s5 ;;
     cart_pole)
-      cart_pole falls
-      cart_pole steps env_args.gain=1.4142 agent.rollout=1024
+      cart_pole falls "s5 gru gla mlp" seeds=3
+      cart_pole steps s5 env_args.pay=steps env_args.gain=1.4142 agent.rollout=1024 memory.layers=2
       ;;
     *) compare "$name" "s5 mlp" ;;
   esac
