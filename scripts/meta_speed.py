@@ -17,6 +17,8 @@ from ssmrl.envs.meta import FixedTask, Projected, Trial
 STEPS, TURNS = 200, 9
 BATCH = {"brax/inverted_pendulum": 256, "brax/reacher": 256}
 """Environments side by side, where not 1024."""
+PRESET = {"popgym/PositionOnlyCartPoleEasy": "meta/CartPole"}
+"""What is trained on, made of that environment."""
 
 
 def program(env, params, batch=1024):
@@ -72,6 +74,8 @@ def main():
                 projected.default_params,
             ),
         }
+        if id in PRESET:
+            variants[PRESET[id]] = make(PRESET[id])
         compiled = {name: program(*pair, batch) for name, pair in variants.items()}
         costs = microseconds(compiled, batch)
         rows.append({"env": id} | {name: round(cost, 3) for name, cost in costs.items()})
