@@ -36,7 +36,7 @@ for name in "${names[@]}"; do
     bandit) compare bandit "s5 gru mlp" ;;
     tabular_mdp) compare tabular_mdp s5 ;;
     cart_pole)
-      cart_pole falls "s5 gru gla mlp" seeds=3
+      cart_pole falls "s5 gla mlp" seeds=3
       cart_pole steps s5 env_args.pay=steps env_args.gain=1.4142 agent.rollout=1024 memory.layers=2
       ;;
     *) compare "$name" "s5 mlp" ;;
