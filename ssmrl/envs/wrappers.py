@@ -21,7 +21,10 @@ StepResult = tuple[PyTree, Any, Scalar, Scalar, Scalar, dict[str, Any]]
 
 
 class Wrapper(Environment):
-    """An environment that behaves as `env` in all that a subclass does not change."""
+    """An environment that behaves as `env` in all that a subclass does not change.
+
+    A subclass changes `reset` and `step`; `reset_env` and `step_env` are never called on it.
+    """
 
     def __init__(self, env: Environment) -> None:
         self.env = env
@@ -40,6 +43,16 @@ class Wrapper(Environment):
     def num_actions(self) -> int:
         """The wrapped environment's number of actions."""
         return self.env.num_actions
+
+    def reset(self, key: Key, params: EnvParams | None = None) -> tuple[PyTree, Any]:
+        """As the wrapped environment."""
+        return self.env.reset(key, params)
+
+    def step(
+        self, key: Key, state: Any, action: PyTree, params: EnvParams | None = None
+    ) -> StepResult:
+        """As the wrapped environment."""
+        return self.env.step(key, state, action, params)
 
     def observation_space(self, params: EnvParams) -> Space:
         """The wrapped environment's observations."""

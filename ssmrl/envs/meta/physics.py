@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ssmrl.envs.contract import Environment, EnvParams, Space
-from ssmrl.envs.wrappers import StepResult, Wrapper
+from ssmrl.envs.wrappers import Wrapper
 from ssmrl.errors import UsageError, unknown
 from ssmrl.shapes import Array, Key, PyTree, Scalar
 
@@ -47,16 +47,6 @@ class RandomPhysics(Wrapper):
     def default_params(self) -> EnvParams:
         """The parameters that it was given."""
         return self.params
-
-    def reset(self, key: Key, params: EnvParams | None = None) -> tuple[PyTree, Any]:
-        """As the environment."""
-        return self.env.reset(key, params)
-
-    def step(
-        self, key: Key, state: Any, action: Array, params: EnvParams | None = None
-    ) -> StepResult:
-        """As the environment."""
-        return self.env.step(key, state, action, params)
 
     def draw(self, key: Key) -> EnvParams:
         """A task: fresh factors."""
