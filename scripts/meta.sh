@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The committed runs of results/meta_*: agents that learn within a trial, three seeds each, one of
-# cart_pole as published, with fresh tasks afterwards. Names as arguments run those alone: bandit cart_pole
+# The committed runs of results/meta_*: agents that learn within a trial, three seeds each,
+# with fresh tasks afterwards. Names as arguments run those alone: bandit cart_pole
 # dark_room tabular_mdp t_maze, the last with R2I.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -24,7 +24,7 @@ cart_pole() {
   local memory run runs=()
   for memory in $2; do
     run="meta_cart_pole_$1_$memory"
-    .venv/bin/ssmrl train experiment=meta_cart_pole "memory=$memory" "${@:3}" "name=$run"
+    .venv/bin/ssmrl train experiment=meta_cart_pole "memory=$memory" seeds=3 "${@:3}" "name=$run"
     .venv/bin/ssmrl eval "$run" adaptation=true episodes=512 env_args.pay=steps env_args.episodes=32
     runs+=("$run")
   done
@@ -36,8 +36,8 @@ for name in "${names[@]}"; do
     bandit) compare bandit "s5 gru mlp" ;;
     tabular_mdp) compare tabular_mdp s5 ;;
     cart_pole)
-      cart_pole falls "s5 gla mlp" seeds=3
-      cart_pole steps s5 env_args.pay=steps env_args.gain=1.4142 agent.rollout=1024 memory.layers=2
+      cart_pole steps "s5 gru mlp"
+      cart_pole falls "gru mlp" env_args.pay=falls total_steps=10_000_000
       ;;
     *) compare "$name" "s5 mlp" ;;
   esac
