@@ -201,17 +201,21 @@ def save(
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, settings | made | {"lines": summary})
-    console.print(table(summary, made["episodes"]))
+    last = made["episodes"]
+    shown = sorted({1, min(made["trained_episodes"], last), last})
+    console.print(table(summary, shown))
     console.print(f"saved: {out}", soft_wrap=True)
 
 
-def table(summary: dict[str, Any], episodes: int) -> Table:
-    """The first and the last episode of every line, and the return of a trial."""
-    rows = Table("", "episode 1", f"episode {episodes}", "trial", "± 95 %", "regret", box=None)
+def table(summary: dict[str, Any], shown: Sequence[int]) -> Table:
+    """Episodes `shown` of every line, counted from 1, and the return of a trial."""
+    columns = [f"episode {episode}" for episode in shown]
+    rows = Table("", *columns, "trial", "± 95 %", "regret", box=None)
     for name, line in summary.items():
         totals = np.array(line["trial_return_per_seed"])
         spread = half_width(totals) if len(totals) > 1 else line["trial_ci95_per_seed"][0]
-        figures = (line["first"], line["last"], totals.mean(), spread)
+        means = np.mean(line["return_per_seed"], axis=0)
+        figures = (*(means[episode - 1] for episode in shown), totals.mean(), spread)
         regret = f"{np.mean(line['regret_per_seed']):.3f}" if "regret_per_seed" in line else "–"
         rows.add_row(name, *(f"{figure:.3f}" for figure in figures), regret)
     return rows
