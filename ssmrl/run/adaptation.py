@@ -255,7 +255,8 @@ def plot(saved: Sequence[dict[str, Any]], file: Path) -> None:
         axes.plot(np.arange(1, line.shape[1] + 1), line[0], ls=dots, color="0.4", label=name)
     if saved[0]["episodes"] > (trained := saved[0]["trained_episodes"]):
         axes.axvline(trained + 0.5, color="0.6", lw=1)
-        axes.annotate(" trained so far", (trained + 0.5, 0.01), xycoords=("data", "axes fraction"))
+        where = (trained + 0.5, 0.01)
+        axes.annotate("trained on ", where, xycoords=("data", "axes fraction"), ha="right")
     axes.set_title(saved[0]["env"], loc="left", weight="bold")
     axes.set(xlabel="episode of the trial", ylabel="mean return of the episode")
     axes.spines[["top", "right"]].set_visible(False)
