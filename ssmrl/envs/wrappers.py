@@ -45,13 +45,14 @@ class Wrapper(Environment):
         return self.env.num_actions
 
     def reset(self, key: Key, params: EnvParams | None = None) -> tuple[PyTree, Any]:
-        """As the wrapped environment."""
-        return self.env.reset(key, params)
+        """As the wrapped environment; without parameters, with this one's defaults."""
+        return self.env.reset(key, self.default_params if params is None else params)
 
     def step(
         self, key: Key, state: Any, action: PyTree, params: EnvParams | None = None
     ) -> StepResult:
-        """As the wrapped environment."""
+        """As the wrapped environment; without parameters, with this one's defaults."""
+        params = self.default_params if params is None else params
         return self.env.step(key, state, action, params)
 
     def observation_space(self, params: EnvParams) -> Space:

@@ -173,6 +173,14 @@ def test_physics_vary_within_their_spread_and_stay_consistent():
     assert abs(np.corrcoef(tasks.gravity, tasks.length)[0, 1]) < 0.2
 
 
+def test_a_wrapper_without_parameters_plays_with_its_own_defaults():
+    cart, params = make("gymnax/CartPole-v1")
+    env = RandomPhysics(cart, params.replace(gravity=0.0, max_steps_in_episode=1), ("gravity",))
+    _, state = env.reset(KEY)
+    for given, same in ((env.default_params, True), (params, False)):
+        assert (env.step(KEY, state, 0)[4] == env.step(KEY, state, 0, given)[4]) == same
+
+
 def test_the_optimum_of_a_tabular_mdp_is_that_of_trying_every_plan():
     env = TabularMDP(states=2, actions=2, steps=2)
     task = jax.tree.map(np.asarray, env.draw(jax.random.key(1)))
