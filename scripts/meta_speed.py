@@ -13,12 +13,23 @@ import jax.numpy as jnp
 
 from ssmrl.envs import make
 from ssmrl.envs.meta import FixedTask, Projected, Trial
+from ssmrl.envs.wrappers import Wrapper
 
 STEPS, TURNS = 200, 9
+FEATURES = 12
 BATCH = {"brax/inverted_pendulum": 256, "brax/reacher": 256}
 """Environments side by side, where not 1024."""
 PRESET = {"popgym/PositionOnlyCartPoleEasy": "meta/CartPole"}
 """What is trained on, made of that environment."""
+
+
+class Wide(Wrapper):
+    """Shows as many numbers as a projection does, without one: what their number alone costs."""
+
+    def step(self, key, state, action, params=None):
+        """The environment's; its numbers are repeated."""
+        obs, *rest = self.env.step(key, state, action, params)
+        return jax.lax.optimization_barrier(jnp.resize(obs, (FEATURES,))), *rest
 
 
 def program(env, params, batch=1024):
@@ -68,9 +79,10 @@ def main():
         task = FixedTask(env, params)
         variants = {
             "plain": (env, params),
+            "wide": (Wide(env), params),
             "trial": (trial := Trial(task, 16), trial.default_params),
             "projected trial": (
-                projected := Trial(Projected(task, 12), 16),
+                projected := Trial(Projected(task, FEATURES), 16),
                 projected.default_params,
             ),
         }

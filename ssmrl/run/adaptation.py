@@ -5,6 +5,7 @@ is left is what it knows before it has seen the task), and by the references tha
 the best possible is drawn where it can be computed.
 """
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -160,10 +161,12 @@ def measure(
     return {name: np.concatenate([p[name] for p in parts], 1)[:, :trials] for name in parts[0]}
 
 
-def summarise(lines: dict[str, np.ndarray]) -> dict[str, Any]:
+def summarise(lines: dict[str, np.ndarray], shown: Sequence[int]) -> dict[str, Any]:
     """By line: mean returns by seed and episode, their 95 % half-widths over trials, totals.
 
-    Where the best possible is known, regret is what a trial's total falls short of it.
+    Where the best possible is known, regret is what a trial's total falls short of it. `changes`
+    are the differences, within a trial, between one of the episodes `shown`, counted from 1, and
+    the next of them.
     """
     best = lines["best possible"].sum(axis=2).mean() if "best possible" in lines else None
 
@@ -177,9 +180,24 @@ def summarise(lines: dict[str, np.ndarray]) -> dict[str, Any]:
             "trial_ci95_per_seed": [half_width(seed) for seed in totals],
             "return_per_seed": mean.tolist(),
             "ci95_per_seed": [[half_width(x) for x in seed.T] for seed in returns],
+            "changes": [change(returns, *span) for span in itertools.pairwise(shown)],
         }
 
     return {name: one(returns) for name, returns in lines.items()}
+
+
+def change(returns: np.ndarray, start: int, end: int) -> dict[str, Any]:
+    """From episode `start` to `end`, counted from 1: mean and 95 % half-width over trials, by seed.
+
+    returns: (S, trials, episodes).
+    """
+    differences = returns[..., end - 1] - returns[..., start - 1]
+    return {
+        "from": start,
+        "to": end,
+        "per_seed": differences.mean(axis=1).tolist(),
+        "ci95_per_seed": [half_width(seed) for seed in differences],
+    }
 
 
 def save(
@@ -191,7 +209,6 @@ def save(
     console: Console,
 ) -> None:
     """Write the summary of `lines` and how they were made as JSON, and show a table."""
-    summary = summarise(lines)
     made = {
         "update": trained.update,
         "memory": trained.config.memory.name,
@@ -199,11 +216,16 @@ def save(
         "episodes": find_trial(env).episodes,
         "trained_episodes": find_trial(trained.agent.env).episodes,
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, settings | made | {"lines": summary})
     last = made["episodes"]
     shown = sorted({1, min(made["trained_episodes"], last), last})
+    summary = summarise(lines, shown)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, settings | made | {"lines": summary})
     console.print(table(summary, shown))
+    for span in summary["policy"]["changes"]:
+        seeds = zip(span["per_seed"], span["ci95_per_seed"], strict=True)
+        figures = ", ".join(f"{mean:+.3f} ± {ci95:.3f}" for mean, ci95 in seeds)
+        console.print(f"policy, episode {span['from']} to {span['to']}, by seed: {figures}")
     console.print(f"saved: {out}", soft_wrap=True)
 
 

@@ -113,6 +113,14 @@ def test_eval_saves_the_adaptation_and_report_draws_it(runner, capsys, monkeypat
     assert lines["best possible"]["first"] == lines["policy"]["last"] == 4.0
     assert lines["wiped"]["last"] == pytest.approx(lines["policy"]["first"])
     assert np.shape(lines["policy"]["return_per_seed"]) == (2, 3)
+    # up is right in half of the mazes, and known to be from the second episode on: 4.1 and 0
+    rise, beyond = lines["policy"]["changes"]
+    assert [rise["from"], rise["to"], beyond["to"]] == [1, 2, 3]
+    assert rise["per_seed"] == pytest.approx([4.0 - lines["policy"]["first"]] * 2)
+    assert rise["ci95_per_seed"] == pytest.approx([1.96 * 4.1 / 2 / 300**0.5] * 2, rel=0.05)
+    assert beyond["per_seed"] == lines["wiped"]["changes"][0]["per_seed"] == [0, 0]
+    assert f"episode 1 to 2, by seed: {rise['per_seed'][0]:+.3f} ±" in shown
+    assert "episode 2 to 3, by seed: +0.000 ± 0.000" in shown
     assert main(["report", "mine", "out=here"]) == 0
     picture = matplotlib.image.imread("here/adaptation.png")
     assert picture.shape[1] > 1000 and len(np.unique(picture.reshape(-1, 4), axis=0)) > 50
