@@ -225,7 +225,8 @@ def save(
     for span in summary["policy"]["changes"]:
         seeds = zip(span["per_seed"], span["ci95_per_seed"], strict=True)
         figures = ", ".join(f"{mean:+.3f} ± {ci95:.3f}" for mean, ci95 in seeds)
-        console.print(f"policy, episode {span['from']} to {span['to']}, by seed: {figures}")
+        line = f"policy, episode {span['from']} to {span['to']}, by seed: {figures}"
+        console.print(line, soft_wrap=True)
     console.print(f"saved: {out}", soft_wrap=True)
 
 
