@@ -1,12 +1,15 @@
 """What trials, projections and mixtures add to a step: python scripts/meta_speed.py [JSON]
 
 Steps of many environments in one jitted scan under random actions, plain and wrapped in turns, best
-of several: seconds of CPU time, which other programs disturb less than the clock.
+of several: seconds of CPU time, which other programs disturb less than the clock. A step is told
+in trials that do not end; and as it is on the average in trials of 16 episodes, each of which draws
+a task at its end. Random actions make short episodes and many ends.
 """
 
 import json
 import sys
 import time
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +18,11 @@ from ssmrl.envs import make
 from ssmrl.envs.meta import FixedTask, Projected, Trial
 from ssmrl.envs.wrappers import Wrapper
 
-STEPS, TURNS = 200, 9
-FEATURES = 12
-BATCH = {"brax/inverted_pendulum": 256, "brax/reacher": 256}
-"""Environments side by side, where not 1024."""
+WARM, TURNS = 3, 15
+FEATURES, EPISODES, ENDLESS = 12, 16, 1_000_000
+SIZE = 1024, 500
+"""Environments side by side, and steps of a rollout."""
+SMALLER = {"brax/inverted_pendulum": (256, 100), "brax/reacher": (256, 50)}
 PRESET = {"popgym/PositionOnlyCartPoleEasy": "meta/CartPole"}
 """What is trained on, made of that environment."""
 
@@ -26,77 +30,104 @@ PRESET = {"popgym/PositionOnlyCartPoleEasy": "meta/CartPole"}
 class Wide(Wrapper):
     """Shows as many numbers as a projection does, without one: what their number alone costs."""
 
+    def reset(self, key, params=None):
+        """The environment's; its numbers are repeated."""
+        obs, state = self.env.reset(key, params)
+        return jnp.resize(obs, (FEATURES,)), state
+
     def step(self, key, state, action, params=None):
         """The environment's; its numbers are repeated."""
         obs, *rest = self.env.step(key, state, action, params)
-        return jax.lax.optimization_barrier(jnp.resize(obs, (FEATURES,))), *rest
+        return jnp.resize(obs, (FEATURES,)), *rest
 
 
-def program(env, params, batch=1024):
-    """A compiled rollout from a key: the sum of all that `batch` environments showed and paid."""
+def program(env, params, batch, steps):
+    """A compiled rollout, and a carry to begin with that has been played for a while.
+
+    The carry is the state, what is seen and what was paid, as in the rollout of an agent; the
+    rollout also counts how many episodes of `env` ended.
+    """
     actions = env.action_space(params)
 
     def step(carry, key):
-        state, total = carry
+        state, *_, ends = carry
         key_act, key_step = jax.random.split(key)
         action = jax.vmap(actions.sample)(jax.random.split(key_act, batch))
         keys = jax.random.split(key_step, batch)
-        obs, state, reward, *_ = jax.vmap(env.step, (0, 0, 0, None))(keys, state, action, params)
-        seen = sum(jnp.sum(x.astype(jnp.float32)) for x in jax.tree.leaves(obs))
-        return (state, total + seen + jnp.sum(reward)), None
+        play = jax.vmap(env.step, (0, 0, 0, None))
+        obs, state, reward, end, late, _ = play(keys, state, action, params)
+        return (state, obs, reward, ends + jnp.sum(end | late)), None
 
-    def run(key):
-        keys = jax.random.split(key, batch)
-        _, state = jax.vmap(env.reset, (0, None))(keys, params)
-        strong = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
-        start = (strong, jnp.zeros(()))
-        return jax.lax.scan(step, start, jax.random.split(key, STEPS))[0][1]
+    @jax.jit
+    def first(key):
+        obs, state = jax.vmap(env.reset, (0, None))(jax.random.split(key, batch), params)
+        start = (state, obs, jnp.zeros(batch), jnp.int32(0))
+        return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), start)
 
-    return jax.jit(run).lower(jax.random.key(0)).compile()
+    @partial(jax.jit, donate_argnums=0)
+    def run(carry, key):
+        return jax.lax.scan(step, carry, jax.random.split(key, steps))[0]
+
+    carry = first(jax.random.key(0))
+    compiled = run.lower(carry, jax.random.key(0)).compile()
+    for turn in range(WARM):
+        carry = compiled(carry, jax.random.key(turn))
+    return compiled, (*carry[:-1], jnp.int32(0))
 
 
-def microseconds(programs, batch=1024):
-    """CPU time of a step of one environment, by name: the best of several turns."""
+def measure(variants, batch, steps):
+    """CPU microseconds of a step of one environment, the best of several turns, and how many steps
+    there are to an end; both by name."""
+    programs = {name: program(*variant, batch, steps) for name, variant in variants.items()}
+    carries = {name: carry for name, (_, carry) in programs.items()}
     best = dict.fromkeys(programs, float("inf"))
     for turn in range(TURNS):
-        for name, run in programs.items():
+        for name, (run, _) in programs.items():
             begin = time.process_time()
-            run(jax.random.key(turn)).block_until_ready()
+            carries[name] = jax.block_until_ready(run(carries[name], jax.random.key(WARM + turn)))
             best[name] = min(best[name], time.process_time() - begin)
-    return {name: seconds / STEPS / batch * 1e6 for name, seconds in best.items()}
+    costs = {name: seconds / steps / batch * 1e6 for name, seconds in best.items()}
+    ends = {name: int(carry[-1]) for name, carry in carries.items()}
+    return costs, {name: TURNS * steps * batch / n if n else None for name, n in ends.items()}
+
+
+def family(env, params):
+    """The variants of an environment, by name."""
+    task = FixedTask(env, params)
+    projected = Projected(task, FEATURES)
+    trials = {
+        "trial": Trial(task, ENDLESS),
+        "projected trial": Trial(projected, ENDLESS),
+        "trial with ends": Trial(task, EPISODES),
+        "projected trial with ends": Trial(projected, EPISODES),
+    }
+    return {
+        "plain": (env, params),
+        "wide": (Wide(env), params),
+        **{name: (trial, trial.default_params) for name, trial in trials.items()},
+    }
 
 
 def main():
     """Measure all variants; rows to the file that is named."""
     rows = []
-    for id in (
-        *BATCH,
-        "popgym/PositionOnlyCartPoleEasy",
-        "gymnax/CartPole-v1",
-        "gymnax/Acrobot-v1",
-    ):
-        (env, params), batch = make(id), BATCH.get(id, 1024)
-        task = FixedTask(env, params)
-        variants = {
-            "plain": (env, params),
-            "wide": (Wide(env), params),
-            "trial": (trial := Trial(task, 16), trial.default_params),
-            "projected trial": (
-                projected := Trial(Projected(task, FEATURES), 16),
-                projected.default_params,
-            ),
-        }
+
+    def tell(name, variants):
+        costs, steps = measure(variants, *SMALLER.get(name, SIZE))
+        row = {"env": name} | {variant: round(cost, 4) for variant, cost in costs.items()}
+        if steps.get("trial with ends"):
+            row |= {"steps of a trial": round(steps["trial with ends"])}
+        rows.append(row)
+        print(row, flush=True)
+
+    for id in (*SMALLER, *PRESET, "gymnax/CartPole-v1", "gymnax/Acrobot-v1"):
+        variants = family(*make(id))
         if id in PRESET:
-            variants[PRESET[id]] = make(PRESET[id])
-        compiled = {name: program(*pair, batch) for name, pair in variants.items()}
-        costs = microseconds(compiled, batch)
-        rows.append({"env": id} | {name: round(cost, 3) for name, cost in costs.items()})
-        print(rows[-1], flush=True)
+            endless = make(PRESET[id], episodes=ENDLESS)
+            variants |= {PRESET[id]: endless, f"{PRESET[id]} with ends": make(PRESET[id])}
+        tell(id, variants)
     each = {name: make("meta/Control", only=name) for name in ("Pendulum", "Acrobot", "Reacher")}
-    each |= {"all four": make("meta/Control")}
-    costs = microseconds({name: program(*pair) for name, pair in each.items()})
-    rows.append({"env": "meta/Control"} | {name: round(cost, 3) for name, cost in costs.items()})
-    print(rows[-1])
+    tell("meta/Control", each | {"all four": make("meta/Control")})
     if len(sys.argv) > 1:
         with open(sys.argv[1], "w") as file:
             json.dump({"unit": "CPU microseconds per step of one environment", "rows": rows}, file)

@@ -17,27 +17,29 @@ from ssmrl.shapes import Array, B, Key, PyTree, Scalar
 GROUP = 32
 """Environments renewed at once on CPU; where fewer need it the rest of the work is wasted.
 
-A batch no larger than that is one group: it is not gathered, which is less to compile.
+A batch no larger than a group is not gathered, which is less to compile.
 """
 
 Draw = Callable[[Key, PyTree], PyTree]
 
 
-def renew(draw: Draw, key: Key, old: PyTree, when: Scalar) -> PyTree:
+def renew(draw: Draw, key: Key, old: PyTree, when: Scalar, group: int = GROUP) -> PyTree:
     """`draw(key, old)` where `when`, else `old`; write it for one environment and `vmap` it.
 
     The result is that of `jnp.where` under any number of nested `vmap`s; only the work differs.
     On CPU it is done in groups of those that need it, elsewhere for all as soon as one does.
     draw: a pure function that closes over no traced value; its result has the structure,
-    shapes and dtypes of `old`. when: () bool.
+    shapes and dtypes of `old`. when: () bool. group: size of a group, smaller where few of a
+    batch need it at a time and the work is much.
     """
 
     @custom_vmap
     def batch(key: Key, old: PyTree, when: B) -> PyTree:
-        if when.shape[0] <= GROUP:
+        if when.shape[0] <= group:
             return renew_all(draw, key, old, when)
+        in_groups = partial(renew_in_groups, draw, group=group)
         return jax.lax.platform_dependent(
-            key, old, when, cpu=partial(renew_in_groups, draw), default=partial(renew_all, draw)
+            key, old, when, cpu=in_groups, default=partial(renew_all, draw)
         )
 
     @batch.def_vmap
@@ -56,24 +58,39 @@ def renew(draw: Draw, key: Key, old: PyTree, when: Scalar) -> PyTree:
     return jax.tree.map(lambda x: x[0], batch(*one))
 
 
-def renew_in_groups(draw: Draw, keys: Key, old: PyTree, when: B) -> PyTree:
+def renew_in_groups(
+    draw: Draw, keys: Key, old: PyTree, when: B, group: int = GROUP
+) -> PyTree:
     """`renew` for a batch of size N, a group after the other until none is left.
 
     keys, when: (N,). old: leaves (N, …).
     """
-    group = jnp.arange(min(GROUP, when.shape[0]), dtype=jnp.int32)
+    size = when.shape[0]
 
     def next_group(carry: tuple[B, PyTree]) -> tuple[B, PyTree]:
         left, all_ = carry
-        rank = jnp.cumsum(left.astype(jnp.int32))  # the k-th that is left is where rank reaches k
         # beyond the last that is left `who` is N: read from somewhere, written nowhere
-        who = jnp.searchsorted(rank, 1 + group, method="compare_all")
+        who = first_true(left, min(group, size))
         those = jax.tree.map(lambda x: x.at[who].get(mode="clip"), (keys, all_))
         new = jax.vmap(draw)(*those)
         put = jax.tree.map(lambda x, part: x.at[who].set(part, mode="drop"), all_, new)
-        return left & (rank > len(group)), put
+        return left & (jnp.arange(size) > who[-1]), put
 
     return jax.lax.while_loop(lambda carry: jnp.any(carry[0]), next_group, (when, old))[1]
+
+
+def first_true(x: B, count: int) -> Array:
+    """Where the first `count` of x (N,) bool are true; (count,) int32, N for those that lack.
+
+    One minimum for each: on CPU they take a fraction of what a sum along x takes.
+    """
+    places = jnp.arange(x.shape[0], dtype=jnp.int32)
+
+    def following(before: Scalar, _: None) -> tuple[Scalar, Scalar]:
+        place = jnp.min(jnp.where(x & (places > before), places, jnp.int32(x.shape[0])))
+        return place, place
+
+    return jax.lax.scan(following, jnp.int32(-1), length=count, unroll=True)[1]
 
 
 def renew_all(draw: Draw, keys: Key, old: PyTree, when: B) -> PyTree:

@@ -28,7 +28,9 @@ def test_it_is_a_choice_whatever_the_batch(shape):
     ours, plain, many = partial(renew, draw), choose, some_old
     for _ in shape:
         ours, plain, many = jax.vmap(ours), jax.vmap(plain), jax.vmap(many)
-    in_one_batch = [partial(f, draw) for f in (renew_in_groups, renew_all) if len(shape) == 1]
+    many_groups = partial(renew_in_groups, group=3)
+    one_axis = (renew_in_groups, many_groups, renew_all)
+    in_one_batch = [partial(f, draw) for f in one_axis if len(shape) == 1]
 
     def every_way(key):
         keys, others, coins = jax.random.split(key, (3, *shape))
@@ -51,7 +53,8 @@ def test_part_of_the_arguments_may_be_the_same_for_all():
     jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
-def test_work_is_done_in_groups_for_those_who_need_it():
+@pytest.mark.parametrize("group", [GROUP, 4])
+def test_work_is_done_in_groups_for_those_who_need_it(group):
     calls = []
 
     def counted(key, old):
@@ -60,9 +63,9 @@ def test_work_is_done_in_groups_for_those_who_need_it():
 
     keys = jax.random.split(jax.random.key(1), 4 * GROUP)
     old = jax.vmap(some_old)(keys)
-    renewed = jax.jit(jax.vmap(partial(renew, counted)))
-    for needed, groups in ((0, 0), (1, 1), (GROUP, 1), (GROUP + 1, 2)):
+    renewed = jax.jit(jax.vmap(partial(renew, counted, group=group)))
+    for needed, groups in ((0, 0), (1, 1), (group, 1), (group + 1, 2)):
         calls.clear()
         jax.block_until_ready(renewed(keys, old, jnp.arange(4 * GROUP) < needed))
         jax.effects_barrier()
-        assert len(calls) == groups * GROUP
+        assert len(calls) == groups * group
