@@ -13,7 +13,7 @@ original is shared by all environments; its higher levels miss most ends, and re
 lost.)
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -8,7 +8,7 @@ policy does not read predicted reward, end and entropy besides its features; the
 level share one optimiser, and layers of the autoencoder are SiLU.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from ssmrl.agents.hieros_behaviour import (
     heads,
 )
 from ssmrl.agents.hieros_config import HierosConfig
-from ssmrl.agents.hieros_state import LevelCarry, Learner, Params, Row, Source
+from ssmrl.agents.hieros_state import Learner, LevelCarry, Params, Row, Source
 from ssmrl.agents.hieros_subgoal import Autoencoder, code_space, subgoal_reward
 from ssmrl.agents.protocol import strongly_typed
 from ssmrl.agents.r2i_actor import Actor, no_action, scaled_space
@@ -44,7 +44,7 @@ from ssmrl.memory import Memory
 from ssmrl.memory.spec import where_reset
 from ssmrl.nets.distributions import Distribution
 from ssmrl.rl.imagined import Percentiles
-from ssmrl.shapes import TB, Array, B, Key, PyTree, Scalar
+from ssmrl.shapes import Array, B, Key, PyTree, Scalar
 from ssmrl.world_model import Batch, Latent, WorldModel, features
 
 

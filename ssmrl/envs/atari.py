@@ -1,4 +1,4 @@
-"""Atari 2600 games of ale-py as Atari 100k has them (Kaiser et al. 2020; Mattes et al. 2023, appendix).
+"""Atari 2600 games of ale-py as in Atari 100k (Kaiser et al. 2020; Mattes et al. 2023, appendix).
 
 An action lasts for 4 frames and never sticks; the picture is the brighter of the last two, in
 colours, 64 x 64; up to 30 frames pass before an episode begins, which ends with the last life.

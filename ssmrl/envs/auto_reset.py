@@ -58,9 +58,7 @@ def renew(draw: Draw, key: Key, old: PyTree, when: Scalar, group: int = GROUP) -
     return jax.tree.map(lambda x: x[0], batch(*one))
 
 
-def renew_in_groups(
-    draw: Draw, keys: Key, old: PyTree, when: B, group: int = GROUP
-) -> PyTree:
+def renew_in_groups(draw: Draw, keys: Key, old: PyTree, when: B, group: int = GROUP) -> PyTree:
     """`renew` for a batch of size N, a group after the other until none is left.
 
     keys, when: (N,). old: leaves (N, …).

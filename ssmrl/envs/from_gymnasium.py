@@ -83,7 +83,9 @@ class GymnasiumEnvironment(Environment):
         self.id, self.vectorization = id, vectorization
         spec = find(id)
         build = atari.make_game if spec.namespace == atari.NAMESPACE else gymnasium.make
-        self.make = partial(build, spec, max_episode_steps=limit, disable_env_checker=True, **options)
+        self.make = partial(
+            build, spec, max_episode_steps=limit, disable_env_checker=True, **options
+        )
         with reported(self.name, "could not be made"):
             sample = self.make()
             sample.close()
@@ -200,8 +202,8 @@ class HostEnvironments:
 def find(id: str) -> gymnasium.envs.registration.EnvSpec:
     """Gymnasium's entry for `id`, which may be `module:Name-v0`.
 
-    popgym, memory_maze and ale_py are imported where the id is one of theirs. Raises UsageError for an
-    id that nobody registered, with the nearest, and for a package that is not installed.
+    popgym, memory_maze and ale_py are imported where the id is one of theirs. Raises UsageError
+    for an id that nobody registered, with the nearest, and for a package that is not installed.
     """
     module, _, name = id.rpartition(":")
     if module in ("", "memory_maze") and name.startswith("MemoryMaze-"):

@@ -18,6 +18,7 @@ BEGIN = 2**31 - 1
 """What the key of the episode that begins differs by from that of the step before: an unrelated
 stream of random bits, as that of `fold_in`, for less work."""
 
+
 class Game(Environment):
     """An environment whose next episode begins from the state that the last one left.
 

@@ -10,7 +10,7 @@ from ssmrl.agents.hieros_behaviour import Start
 from ssmrl.agents.hieros_shared import manage
 from ssmrl.agents.hieros_subgoal import Coded
 from ssmrl.errors import UsageError
-from ssmrl.run import checkpoint, levels
+from ssmrl.run import levels
 from ssmrl.world_model import Latent
 from tests.agents.test_hieros import LEARNING, SMALL, Wages, agent, resumed
 from tests.envs.probes import run_once

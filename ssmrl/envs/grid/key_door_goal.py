@@ -11,8 +11,8 @@ from flax import struct
 
 from ssmrl.envs.contract import Box, EnvParams, EnvState
 from ssmrl.envs.draw import below
-from ssmrl.envs.grid.world import AGENT, WALL, GridWorld, check_size, hot, paint
 from ssmrl.envs.game import Step, headline
+from ssmrl.envs.grid.world import AGENT, WALL, GridWorld, check_size, hot, paint
 from ssmrl.errors import UsageError
 from ssmrl.shapes import Array, Key, Scalar
 

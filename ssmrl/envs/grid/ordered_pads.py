@@ -7,6 +7,7 @@ from flax import struct
 
 from ssmrl.envs.contract import Box, EnvParams, EnvState
 from ssmrl.envs.draw import below
+from ssmrl.envs.game import Step, headline
 from ssmrl.envs.grid.world import (
     AGENT,
     COLORS,
@@ -17,7 +18,6 @@ from ssmrl.envs.grid.world import (
     paint,
     visit,
 )
-from ssmrl.envs.game import Step, headline
 from ssmrl.errors import UsageError, unknown
 from ssmrl.shapes import Array, Key, Scalar
 

@@ -11,8 +11,8 @@ from flax import struct
 
 from ssmrl.envs.contract import EnvParams, EnvState, MultiDiscrete
 from ssmrl.envs.draw import below
-from ssmrl.envs.grid.world import AGENT, COLORS, FADED, FLOOR, WALL, GridWorld, hot, visit
 from ssmrl.envs.game import Step, headline
+from ssmrl.envs.grid.world import AGENT, COLORS, FADED, FLOOR, WALL, GridWorld, hot, visit
 from ssmrl.errors import unknown
 from ssmrl.shapes import Array, Key, Scalar
 

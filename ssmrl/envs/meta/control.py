@@ -56,9 +56,7 @@ MEMBERS = {
         (1.0, 0.01),
         100,
     ),
-    "brax_inverted_pendulum": Member(
-        "brax/inverted_pendulum", (0.3, 0.1, 0.6, 1.4), None, 200
-    ),
+    "brax_inverted_pendulum": Member("brax/inverted_pendulum", (0.3, 0.1, 0.6, 1.4), None, 200),
     "brax_double_pendulum": Member(
         "brax/inverted_double_pendulum",
         (0.3, 0.3, 0.4, 1.0, 1.0, 1.2, 2.7, 3.6),

@@ -8,8 +8,8 @@ alone that begin an episode.
 
 from functools import partial
 
-from ssmrl.envs.popgym.autoencode import Autoencode
 from ssmrl.envs.game import Game
+from ssmrl.envs.popgym.autoencode import Autoencode
 from ssmrl.envs.popgym.battleship import Battleship
 from ssmrl.envs.popgym.cartpole import PositionOnlyCartPole, VelocityOnlyCartPole
 from ssmrl.envs.popgym.concentration import Concentration
