@@ -29,8 +29,8 @@ for name in "${names[@]}"; do
     tabular_mdp) compare meta_tabular_mdp meta_tabular_mdp s5 "" episodes=1024 ;;
     cart_pole)
       compare meta_cart_pole/steps meta_cart_pole "s5 gru mlp" "" "$beyond"
-      compare meta_cart_pole/falls meta_cart_pole "s5 gru" \
-        "env_args.pay=falls total_steps=10_000_000" "$beyond"
+      compare meta_cart_pole/falls meta_cart_pole gru \
+        "env_args.pay=falls agent.entropy_coef=0.15" "$beyond"
       ;;
     t_maze) compare meta_t_maze r2i_t_maze "s5 mlp" "" episodes=1024 ;;
     dark_room) compare meta_dark_room meta_dark_room "s5 mlp" "" episodes=1024 ;;
