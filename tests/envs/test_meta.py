@@ -154,6 +154,7 @@ def test_a_projection_keeps_lengths_and_reaches_every_action():
         return obs, raw, jax.vmap(lambda a: env._acted(a, params))(corners)
 
     obs, raw, torque = run_once(jax.vmap(tasks), jax.random.split(KEY, 20))
+    assert obs.shape == (20, 6)  # its matrix is filled up to 8 columns
     length = [np.linalg.norm(x, axis=-1) for x in (obs, raw)]
     np.testing.assert_allclose(*length, rtol=1e-4)
     assert np.abs(torque).max() == 2.0  # its bound
