@@ -1,7 +1,7 @@
 """What `ssmrl` raises when the user can mend the input."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class UsageError(ValueError):
@@ -9,6 +9,25 @@ class UsageError(ValueError):
 
     The command line prints the message alone and exits with code 2.
     """
+
+
+RANGES: dict[str, Callable[[float], bool]] = {
+    "positive": lambda x: x > 0,
+    "0 or more": lambda x: x >= 0,
+    "from 0 to 1": lambda x: 0 <= x <= 1,
+}
+"""Ranges of numbers by what a message calls them; no number is in none."""
+
+
+def check_range(owner: str, options: object, expected: str, names: Iterable[str]) -> None:
+    """Raise UsageError unless those attributes of `options` are None or in that range of `RANGES`.
+
+    owner: what stands before the name in the message, e.g. "agent.".
+    """
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not RANGES[expected](value):
+            raise UsageError(f"{owner}{name} must be {expected}, got {value}")
 
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ssmrl.agents.r2i_config import R2IConfig
-from ssmrl.errors import UsageError, unknown
+from ssmrl.errors import UsageError, check_range, unknown
 
 AGGREGATES = ("sum", "mean")
 
@@ -83,9 +83,9 @@ class HierosConfig(R2IConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("levels", "code_groups", "code_layers", "code_units", "intrinsic_floor"):
-            if getattr(self, name) <= 0:
-                raise UsageError(f"agent.{name} must be positive, got {getattr(self, name)}")
+        positive = ("levels", "code_groups", "code_layers", "code_units", "code_lr", "code_eps")
+        check_range("agent.", self, "positive", (*positive, "scale_floor", "intrinsic_floor"))
+        check_range("agent.", self, "0 or more", ("code_kl",))
         for name, least in (("every", 2), ("code_classes", 2)):
             if getattr(self, name) < least:
                 raise UsageError(f"agent.{name} must be at least {least}")

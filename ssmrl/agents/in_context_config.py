@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ssmrl.errors import UsageError
+from ssmrl.errors import UsageError, check_range
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,15 @@ class InContextConfig:
             "epochs",
             "minibatches",
             "learning_rate",
+            "max_grad_norm",
+            "clip",
+            "value_clip",
             "image_depth",
         )
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise UsageError(f"agent.{name} must be positive, got {getattr(self, name)}")
+        check_range("agent.", self, "positive", positive)
+        weights = ("ssm_learning_rate", "weight_decay", "value_coef", "entropy_coef")
+        check_range("agent.", self, "0 or more", (*weights, "entropy_final"))
+        check_range("agent.", self, "from 0 to 1", ("gamma", "gae_lambda"))
         if self.num_envs % self.minibatches:
             raise UsageError(
                 f"agent.minibatches={self.minibatches} must divide agent.num_envs="

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ssmrl.errors import UsageError
+from ssmrl.errors import UsageError, check_range
 from ssmrl.replay import sampler
 from ssmrl.world_model.config import WorldModelConfig
 from ssmrl.world_model.latent import POLICY_INPUTS
@@ -104,11 +104,13 @@ class R2IConfig(WorldModelConfig):
         positive = (
             *("total_steps", "num_envs", "rollout", "batch", "length", "train_ratio"),
             *("replay_size", "horizon", "model_lr", "actor_lr", "critic_lr"),
-            *("actor_layers", "actor_units", "critic_layers", "critic_units"),
+            *("actor_layers", "actor_units", "critic_layers", "critic_units", "critic_limit"),
+            *("model_eps", "actor_eps", "critic_eps", "model_clip", "actor_clip", "critic_clip"),
         )
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise UsageError(f"agent.{name} must be positive, got {getattr(self, name)}")
+        check_range("agent.", self, "positive", positive)
+        weights = ("burn_in", "entropy_coef", "entropy_final", "slow_weight", "ssm_learning_rate")
+        check_range("agent.", self, "0 or more", (*weights, "weight_decay"))
+        check_range("agent.", self, "from 0 to 1", ("gamma", "lam", "slow_rate", "actor_unimix"))
         named = {
             "start": STARTS,
             "policy_input": tuple(POLICY_INPUTS),
@@ -120,8 +122,6 @@ class R2IConfig(WorldModelConfig):
                     f"agent.{name} is one of {', '.join(known)}; got {getattr(self, name)!r}"
                 )
         sampler(self.sampler, self.sampler_temperature)
-        if self.burn_in < 0:
-            raise UsageError(f"agent.burn_in must not be negative, got {self.burn_in}")
         rows = self.rollout * self.num_envs * self.train_ratio
         if abs(rows - self.updates * self.batch * self.length) > 1e-6 * rows:
             raise UsageError(

@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 from gymnax import registration
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from ssmrl.envs import from_brax, grid, memory_maze, meta, popgym, probe
 from ssmrl.envs.contract import Environment, EnvParams
@@ -38,17 +39,20 @@ def make(id: str, **kwargs: Any) -> tuple[Environment, EnvParams]:
     Raises UsageError for an unknown id or keyword, a value of the wrong type, a package that is
     not installed, and an environment whose data set cannot be loaded.
     """
-    kind, _, name = id.partition("/")
+    kind, _, gymnasium_id = id.partition("/")
     if kind == "gymnasium":
-        host = GymnasiumEnvironment(name, **kwargs)
+        host = GymnasiumEnvironment(gymnasium_id, **kwargs)
         return host, host.default_params
     factories = _factories()
     if id not in factories:
         known = [*factories, *(f"gymnasium/{name}" for name in gymnasium.registry)]
         raise unknown("environment", id, known, hint="see `ssmrl list envs`")
     options = _options(factories[id])
+    named = {k: v for k, v in kwargs.items() if k in options}
+    for name, value in named.items():
+        _check(f"{name} of {id}", value, options[name])
     try:
-        env = factories[id](**{k: v for k, v in kwargs.items() if k in options})
+        env = factories[id](**named)
     except OSError as error:  # urllib's errors are OSErrors
         raise UsageError(f"environment {id!r} could not load its data set: {error}") from error
     changes = {k: v for k, v in kwargs.items() if k not in options}
@@ -92,11 +96,23 @@ def _factories() -> dict[str, Factory]:
     return {**ours, **gymnax, **brax, **_registered}
 
 
-def _options(factory: Factory) -> list[str]:
-    """Names of the keywords that `factory` takes."""
+def _options(factory: Factory) -> dict[str, Any]:
+    """Names of the keywords that `factory` takes, and their types: Any where none is told."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(factory).parameters.values()
-    return [p.name for p in parameters if p.kind in named]
+    types = {p.name: p.annotation for p in parameters if p.kind in named}
+    empty = inspect.Parameter.empty
+    return {k: Any if t is empty or isinstance(t, str) else t for k, t in types.items()}
+
+
+def _check(what: str, value: Any, expected: Any) -> None:
+    """Raises UsageError unless `value` is of that type."""
+    try:
+        check_type(value, expected, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+    except TypeCheckError as error:
+        name = inspect.formatannotation(expected)
+        got = f"{value!r} ({type(value).__name__})"
+        raise UsageError(f"{what}: expected {name}, got {got}") from error
 
 
 def _replace(
@@ -116,6 +132,8 @@ def _replace(
                 f"{name} of {id}: expected a value like {default!r} "
                 f"({type(default).__name__}), got {value!r} ({type(value).__name__})"
             )
+        if name == "max_steps_in_episode" and value < 1:
+            raise UsageError(f"{name} of {id}: expected 1 or more, got {value}")
         changes[name] = float(value) if isinstance(default, float) else value
     return params.replace(**changes)
 

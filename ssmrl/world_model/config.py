@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ssmrl.errors import UsageError, unknown
+from ssmrl.errors import UsageError, check_range, unknown
 
 INITIALS = ("learned", "zeros")
 ALIGNMENTS = ("exact", "release")
@@ -71,9 +71,9 @@ class WorldModelConfig:
         if self.deter_from not in SOURCES:
             raise unknown("source of h", self.deter_from, SOURCES)
         sizes = ("groups", "deter", "units", "mlp_layers", "mlp_units", "cnn_depth", "head_units")
-        for name in (*sizes, "bin_limit", "action_clip"):
-            if getattr(self, name) <= 0:
-                raise UsageError(f"world model: {name} must be positive, got {getattr(self, name)}")
+        check_range("world model: ", self, "positive", (*sizes, "bin_limit", "action_clip"))
+        weights = ("decoder_scale", "reward_scale", "cont_scale", "dyn_scale", "rep_scale")
+        check_range("world model: ", self, "0 or more", (*weights, "free_nats"))
         if self.classes < 2 or self.bins < 2 or self.head_layers < 0:
             raise UsageError(
                 "world model: needs classes >= 2, bins >= 2 and head_layers >= 0; got "

@@ -464,6 +464,8 @@ def test_parameters_are_as_many_as_published_but_for_known_differences(number):
     ("options", "message"),
     [
         ({"levels": 0}, "levels must be positive"),
+        ({"code_lr": 0.0}, "code_lr must be positive"),
+        ({"higher_gamma": 1.5}, "gamma must be from 0 to 1, got 1.5"),
         ({"every": 1}, "every must be at least 2"),
         ({"aggregate": "max"}, "unknown aggregate of rewards 'max'"),
         ({"burn_in": 1}, "hieros has no burn-in"),

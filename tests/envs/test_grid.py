@@ -249,7 +249,7 @@ def test_order_and_layout_are_the_same_in_every_episode_where_they_are_fixed():
     "id, options, message",
     [
         ("grid/KeyDoorGoal", {"size": 4}, "size: expected 5 to 64 cells a side, got 4"),
-        ("grid/KeyDoorGoal", {"subtask_reward": "1"}, "subtask_reward: expected a number"),
+        ("grid/KeyDoorGoal", {"subtask_reward": True}, "subtask_reward: expected a number"),
         ("grid/KeyDoorGoal", {"observation": "pixels"}, "unknown observation 'pixels'.*image"),
         ("grid/OrderedPads", {"size": 65}, "size: expected 4 to 64 cells a side, got 65"),
         ("grid/OrderedPads", {"pads": 9}, "pads: expected 1 to 8 with size=8, got 9"),

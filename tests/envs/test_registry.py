@@ -8,7 +8,7 @@ import pytest
 from gymnax import registration
 
 from ssmrl.envs import list_envs, make, register, registry
-from ssmrl.envs.contract import Environment
+from ssmrl.envs.contract import Discrete, Environment
 from ssmrl.errors import UsageError
 from tests.envs.probes import Counter
 
@@ -46,6 +46,12 @@ def test_a_parameter_of_the_wrong_type_is_refused(value):
         make("popgym/RepeatPreviousEasy", max_steps_in_episode=value)
 
 
+@pytest.mark.parametrize("steps", [0, -5])
+def test_an_episode_without_steps_is_refused(steps):
+    with pytest.raises(UsageError, match=r"max_steps_in_episode .*1 or more"):
+        make("popgym/RepeatPreviousEasy", max_steps_in_episode=steps)
+
+
 @pytest.mark.parametrize(
     "id, setting",
     [
@@ -60,6 +66,33 @@ def test_a_parameter_of_the_wrong_type_is_refused(value):
 def test_impossible_games_are_refused(id, setting):
     with pytest.raises(UsageError, match="expected"):
         make(id, **setting)
+
+
+@pytest.mark.parametrize(
+    "id, setting, expected",
+    [
+        ("meta/CartPole", {"gain": "x"}, r"float, got 'x' \(str\)"),
+        ("meta/CartPole", {"same_start": 3}, r"bool, got 3 \(int\)"),
+        ("meta/Projected", {"of": 3}, r"str, got 3 \(int\)"),
+        ("meta/Projected", {"actions": "x"}, r"int \| None, got 'x' \(str\)"),
+        ("meta/RandomPhysics", {"fields": ["length", 3]}, r"Sequence\[str\] \| None, got"),
+        ("brax/reacher", {"backend": 3}, r"str \| None, got 3 \(int\)"),
+    ],
+)
+def test_a_setting_of_the_wrong_type_is_refused(id, setting, expected):
+    (name,) = setting
+    with pytest.raises(UsageError, match=f"{name} of {id}: expected .*{expected}"):
+        make(id, **setting)
+
+
+def test_settings_without_a_type_are_left_to_the_environment(monkeypatch):
+    monkeypatch.setitem(registry._registered, "test/Untyped", lambda actions=None: Counter(actions))
+    assert make("test/Untyped", actions=Discrete(2))[0].num_actions == 2
+
+
+def test_a_whole_number_and_nothing_at_all_serve_where_they_may():
+    make("meta/CartPole", gain=2)
+    make("meta/Projected", actions=None)
 
 
 def test_a_data_set_that_cannot_be_loaded_is_a_clear_error(monkeypatch):

@@ -141,6 +141,7 @@ def test_spaces_that_cannot_be_read_are_refused(space, message):
         ({"initial": "learnt"}, "unknown initial state 'learnt'; nearest: 'learned'"),
         ({"reset_alignment": "exakt"}, "nearest: 'exact'"),
         ({"units": 0}, "units must be positive"),
+        ({"free_nats": -1.0}, "free_nats must be 0 or more"),
         ({"classes": 1}, "classes >= 2"),
         ({"unimix": 1.0}, "unimix must lie"),
     ],

@@ -25,7 +25,8 @@ class RandomPhysics(Wrapper):
     env, params: the environment and the values that are multiplied.
     fields: which of them.
     derive: sets what follows from these, if the environment keeps it as a parameter too.
-    Raises UsageError for a field that there is not, and a spread that is not positive.
+    Raises UsageError for a field that there is not, for none at all, and a spread that is not
+    positive.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class RandomPhysics(Wrapper):
     ) -> None:
         super().__init__(env)
         self.params = params
+        if not fields:
+            raise UsageError(f"fields of the physics of {env.name}: expected one or more, got none")
         for field in fields:
             if not hasattr(params, field):
                 raise unknown(f"parameter of {env.name}", field, vars(params))
@@ -137,12 +140,17 @@ def random_physics(id: str, fields: Sequence[str] | None = None, spread: float =
 
     fields: which of its parameters; by default those of `FIELDS`. brax's have fields of their own.
 
-    Raises UsageError where `fields` are needed and not given.
+    Raises UsageError where `fields` are needed and not given, or given for brax.
     """
     from ssmrl.envs.registry import make  # which knows the families of this package
 
     env, params = make(id)
     if id.startswith("brax/"):
+        if fields is not None:
+            raise UsageError(
+                f"fields={list(fields)} of {id}: brax's physics are always gravity, masses and "
+                "strength; leave fields out"
+            )
         return RandomBrax(env, params, spread)
     if fields is None and id not in FIELDS:
         raise UsageError(f"which parameters of {id} are its physics? fields=[...] of {params}")

@@ -5,7 +5,7 @@ or what an action does; and environments of different sizes look alike from outs
 """
 
 from functools import partial
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import jax
@@ -48,7 +48,8 @@ class Projected(Wrapper):
     makes one number per entry of a Box, clipped to [-1, 1] and stretched to its bounds, or one
     per choice of a Discrete, of which the largest is taken.
 
-    env: a `Family`. Raises UsageError for sizes below 1, and for actions in other spaces.
+    env: a `Family`. Raises UsageError for sizes below 1, a gain that is not positive, and for
+    actions in other spaces.
     """
 
     env: Any
@@ -63,8 +64,10 @@ class Projected(Wrapper):
         super().__init__(env)
         self.features, self.actions, self.gain = features, actions, gain
         space = self.env.action_space(self.env.default_params)
-        if min(features, actions or 1) < 1:
+        if features < 1 or (actions is not None and actions < 1):
             raise UsageError(f"projection to {features} features, {actions} actions: needs >= 1")
+        if not 0 < gain < inf:
+            raise UsageError(f"gain of a projection: expected a positive number, got {gain}")
         if actions is not None and not isinstance(space, Box | Discrete):
             raise UsageError(f"only Box and Discrete actions can be projected, not {space}")
         self.size = feature_size(self.env.observation_space(self.env.default_params))
