@@ -178,8 +178,11 @@ def _check_key(config: DictConfig, key: str) -> Any:
 
 def _keys(config: DictConfig) -> list[str]:
     """Every key that can be set, with dots: `seed`, `memory.features`, ..."""
-    nested = [f"{g}.{k}" for g in ("agent", "memory") for k in config[g] if k != "name"]
-    return [*(str(k) for k in config), *nested]
+    groups = [g for g in ("agent", "memory") if g in config]
+    return [
+        *(str(k) for k in config),
+        *(f"{g}.{k}" for g in groups for k in config[g] if k != "name"),
+    ]
 
 
 def _malformed(text: str) -> UsageError:

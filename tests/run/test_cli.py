@@ -29,6 +29,8 @@ def ssmrl(capsys):
         (["resume"], "usage: ssmrl resume RUN"),
         (["resume", "nothing"], "no run at 'nothing'"),
         (["eval", "a", "b"], "usage: ssmrl eval RUN"),
+        (["eval", "a", "episods=3"], "unknown configuration key 'episods'; nearest: 'episodes'"),
+        (["report", "a", "thresh=3"], "nearest: 'threshold'"),
         (["report"], "usage: ssmrl report RUN..."),
         (["list"], "usage: ssmrl list envs|agents|memories|experiments"),
         (["list", "env"], "nearest: 'envs'"),
