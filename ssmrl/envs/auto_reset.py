@@ -20,26 +20,28 @@ GROUP = 32
 A batch no larger than a group is not gathered, which is less to compile.
 """
 
-Draw = Callable[[Key, PyTree], PyTree]
+Draw = Callable[..., PyTree]
 
 
-def renew(draw: Draw, key: Key, old: PyTree, when: Scalar, group: int = GROUP) -> PyTree:
-    """`draw(key, old)` where `when`, else `old`; write it for one environment and `vmap` it.
+def renew(
+    draw: Draw, key: Key, old: PyTree, when: Scalar, *given: PyTree, group: int = GROUP
+) -> PyTree:
+    """`draw(key, old, *given)` where `when`, else `old`; write it for one environment and `vmap` it.
 
     The result is that of `jnp.where` under any number of nested `vmap`s; only the work differs.
     On CPU it is done in groups of those that need it, elsewhere for all as soon as one does.
     draw: a pure function that closes over no traced value; its result has the structure,
-    shapes and dtypes of `old`. when: () bool. group: size of a group, smaller where few of a
-    batch need it at a time and the work is much.
+    shapes and dtypes of `old`. when: () bool. given: what it reads and does not change. group:
+    size of a group, smaller where few of a batch need it at a time and the work is much.
     """
 
     @custom_vmap
-    def batch(key: Key, old: PyTree, when: B) -> PyTree:
+    def batch(key: Key, old: PyTree, when: B, *given: PyTree) -> PyTree:
         if when.shape[0] <= group:
-            return renew_all(draw, key, old, when)
+            return renew_all(draw, key, old, when, *given)
         in_groups = partial(renew_in_groups, draw, group=group)
         return jax.lax.platform_dependent(
-            key, old, when, cpu=in_groups, default=partial(renew_all, draw)
+            key, old, when, *given, cpu=in_groups, default=partial(renew_all, draw)
         )
 
     @batch.def_vmap
@@ -54,14 +56,16 @@ def renew(draw: Draw, key: Key, old: PyTree, when: Scalar, group: int = GROUP) -
         split = jax.tree.map(lambda x: x.reshape(size, inner, *x.shape[1:]), new)
         return split, jax.tree.map(lambda _: True, split)
 
-    one = jax.tree.map(lambda x: x[None], (key, old, when))
+    one = jax.tree.map(lambda x: x[None], (key, old, when, *given))
     return jax.tree.map(lambda x: x[0], batch(*one))
 
 
-def renew_in_groups(draw: Draw, keys: Key, old: PyTree, when: B, group: int = GROUP) -> PyTree:
+def renew_in_groups(
+    draw: Draw, keys: Key, old: PyTree, when: B, *given: PyTree, group: int = GROUP
+) -> PyTree:
     """`renew` for a batch of size N, a group after the other until none is left.
 
-    keys, when: (N,). old: leaves (N, …).
+    keys, when: (N,). old, given: leaves (N, …).
     """
     size = when.shape[0]
 
@@ -69,7 +73,7 @@ def renew_in_groups(draw: Draw, keys: Key, old: PyTree, when: B, group: int = GR
         left, all_ = carry
         # beyond the last that is left `who` is N: read from somewhere, written nowhere
         who = first_true(left, min(group, size))
-        those = jax.tree.map(lambda x: x.at[who].get(mode="clip"), (keys, all_))
+        those = jax.tree.map(lambda x: x.at[who].get(mode="clip"), (keys, all_, *given))
         new = jax.vmap(draw)(*those)
         put = jax.tree.map(lambda x, part: x.at[who].set(part, mode="drop"), all_, new)
         return left & (jnp.arange(size) > who[-1]), put
@@ -91,13 +95,16 @@ def first_true(x: B, count: int) -> Array:
     return jax.lax.scan(following, jnp.int32(-1), length=count, unroll=True)[1]
 
 
-def renew_all(draw: Draw, keys: Key, old: PyTree, when: B) -> PyTree:
+def renew_all(draw: Draw, keys: Key, old: PyTree, when: B, *given: PyTree) -> PyTree:
     """`renew` for a batch of size N, in one go: for devices on which a loop costs more.
 
-    keys, when: (N,). old: leaves (N, …).
+    keys, when: (N,). old, given: leaves (N, …).
     """
 
-    def choose(key: Key, old: PyTree, when: Scalar) -> PyTree:
-        return jax.tree.map(partial(jnp.where, when), draw(key, old), old)
+    def choose(key: Key, old: PyTree, when: Scalar, *given: PyTree) -> PyTree:
+        return jax.tree.map(partial(jnp.where, when), draw(key, old, *given), old)
 
-    return jax.lax.cond(jnp.any(when), jax.vmap(choose), lambda _, old, __: old, keys, old, when)
+    def keep(key: Key, old: PyTree, when: B, *given: PyTree) -> PyTree:
+        return old
+
+    return jax.lax.cond(jnp.any(when), jax.vmap(choose), keep, keys, old, when, *given)

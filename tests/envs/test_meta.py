@@ -359,4 +359,4 @@ def test_control_tasks_that_end_by_a_fall_pay_nothing_but_the_fall():
         assert 10 < over + 1 < 40 and np.count_nonzero(paid) == 2
         for i in (0, 1):
             lost = 1 - np.sum(episode == i) / 200
-            np.testing.assert_allclose(paid[episode == i].sum(), -10 * lost, rtol=1e-5)
+            np.testing.assert_allclose(paid[episode == i].sum(), -lost, rtol=1e-5)

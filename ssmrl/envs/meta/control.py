@@ -28,9 +28,8 @@ class Member(NamedTuple):
     Attributes:
         id: of the environment.
         spread: typical size of each observed number under random actions.
-        reward: (shift, scale): `(r + shift) * scale` is about 0 … 1 where every step pays, and
-            `ONCE` for a goal that ends the episode. None where all that counts is not to fall:
-            then the return is -`ONCE` … 0, see `fallen`.
+        reward: (shift, scale): `(r + shift) * scale` sums up to about 0 … 1 in an episode. None
+            where all that counts is not to fall: then the return is -1 … 0, see `fallen`.
         steps: of an episode, at most.
     """
 
@@ -40,24 +39,21 @@ class Member(NamedTuple):
     steps: int
 
 
-ONCE = 10.0
-"""What is paid or lost by an event that an episode has once: as much as ten steps elsewhere pay."""
-
 MEMBERS = {
-    "Pendulum": Member("gymnax/Pendulum-v1", (0.7, 0.7, 3.5), (16.2736, 1 / 16.2736), 200),
+    "Pendulum": Member("gymnax/Pendulum-v1", (0.7, 0.7, 3.5), (16.2736, 1 / 3254.72), 200),
     "PointRobot": Member(
-        "gymnax/PointRobot-misc", (0.6, 0.6, 0.3, 0.06, 0.06, 0.6), (0.0, 1.0), 100
+        "gymnax/PointRobot-misc", (0.6, 0.6, 0.3, 0.06, 0.06, 0.6), (0.0, 0.1), 100
     ),
     "Reacher": Member(
-        "gymnax/Reacher-misc", (0.7, 0.7, 0.7, 0.7, 0.6, 0.6, 1.2, 1.2), (0.0, 1.0), 100
+        "gymnax/Reacher-misc", (0.7, 0.7, 0.7, 0.7, 0.6, 0.6, 1.2, 1.2), (0.0, 0.01), 100
     ),
-    "Acrobot": Member("gymnax/Acrobot-v1", (0.5, 0.5, 0.5, 0.5, 1.0, 2.0), (1.0, ONCE), 200),
+    "Acrobot": Member("gymnax/Acrobot-v1", (0.5, 0.5, 0.5, 0.5, 1.0, 2.0), (1.0, 1.0), 200),
     "CartPole": Member("gymnax/CartPole-v1", (0.5, 0.5, 0.1, 0.8), None, 200),
-    "MountainCar": Member("gymnax/MountainCarContinuous-v0", (0.3, 0.02), (0.0, ONCE / 100), 200),
+    "MountainCar": Member("gymnax/MountainCarContinuous-v0", (0.3, 0.02), (0.0, 0.01), 200),
     "brax_reacher": Member(
         "brax/reacher",
         (0.7, 0.7, 0.7, 0.7, 0.1, 0.1, 1.0, 1.5, 0.15, 0.15, 0.15),
-        (1.0, 1.0),
+        (1.0, 0.01),
         100,
     ),
     "brax_inverted_pendulum": Member("brax/inverted_pendulum", (0.3, 0.1, 0.6, 1.4), None, 200),
@@ -106,7 +102,7 @@ class Scaled(Wrapper):
         obs, after, reward, terminated, truncated, info = self.env.step(key, state, action, params)
         info = {**info, "final_observation": self._seen(info["final_observation"])}
         if self.member.reward is None:
-            reward = ONCE * fallen(terminated, state.time, self.member.steps)
+            reward = fallen(terminated, state.time, self.member.steps)
         else:
             shift, scale = self.member.reward
             reward = (jnp.asarray(reward, jnp.float32) + shift) * scale

@@ -93,8 +93,7 @@ class Mixture(Environment):
         out = (blank, jnp.zeros((), jnp.float32), no, no, blank)
         states = []
         for i, (step, own, task) in enumerate(zip(self._steps, state, params.tasks, strict=True)):
-            now = (own, out, action, task)
-            own, out, *_ = renew(step, key, now, params.which == i)
+            own, out = renew(step, key, (own, out), params.which == i, action, task)
             states.append(own)
         obs, reward, terminated, truncated, last = out
         info = {"terminated": terminated, "truncated": truncated, "final_observation": last}
@@ -114,10 +113,8 @@ class Mixture(Environment):
         return int(self.families[0].num_actions)
 
 
-def _step(family: Any, key: Key, now: PyTree) -> PyTree:
-    """`now` = (state, what the step returned, action, task) after a step of `family`."""
-    state, _, action, task = now
-    obs, state, reward, terminated, truncated, info = family.step(key, state, action, task)
-    reward = jnp.asarray(reward, jnp.float32)
-    out = (obs, reward, terminated, truncated, info["final_observation"])
-    return strong((state, out, action, task))
+def _step(family: Any, key: Key, now: PyTree, action: Array, task: EnvParams) -> PyTree:
+    """`now` = (state, what the step returned) after a step of `family`."""
+    obs, state, reward, terminated, truncated, info = family.step(key, now[0], action, task)
+    out = (obs, jnp.asarray(reward, jnp.float32), terminated, truncated, info["final_observation"])
+    return strong((state, out))
