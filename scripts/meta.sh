@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # The committed runs of results/meta_*: agents that learn within a trial, three seeds each,
 # with fresh tasks afterwards. Names as arguments run those alone: bandit cart_pole dark_room
-# tabular_mdp t_maze, the last with R2I.
+# pendulum tabular_mdp t_maze, the last with R2I.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 ensure_environment ""
-if [ $# -gt 0 ]; then names=("$@"); else names=(bandit cart_pole dark_room tabular_mdp t_maze); fi
+all=(bandit cart_pole dark_room pendulum tabular_mdp t_maze)
+if [ $# -gt 0 ]; then names=("$@"); else names=("${all[@]}"); fi
 
 runs=()
 
@@ -47,8 +48,14 @@ for name in "${names[@]}"; do
         total_steps=20_000_000 agent.entropy_coef=0.15 env_args.pay=falls
       draw meta_cart_pole/falls
       ;;
+    pendulum)
+      for memory in s5 gru mlp; do
+        play "meta_pendulum_$memory" meta_pendulum "$memory" "episodes=512 env_args.episodes=8"
+      done
+      draw meta_pendulum
+      ;;
     t_maze) compare meta_t_maze r2i_t_maze s5 mlp ;;
     dark_room) compare meta_dark_room meta_dark_room s5 mlp ;;
-    *) echo "unknown run '$name'; one of: bandit cart_pole dark_room tabular_mdp t_maze" >&2; exit 2 ;;
+    *) echo "unknown run '$name'; one of: ${all[*]}" >&2; exit 2 ;;
   esac
 done

@@ -26,7 +26,7 @@ Draw = Callable[..., PyTree]
 def renew(
     draw: Draw, key: Key, old: PyTree, when: Scalar, *given: PyTree, group: int = GROUP
 ) -> PyTree:
-    """`draw(key, old, *given)` where `when`, else `old`; write it for one environment and `vmap` it.
+    """`draw(key, old, *given)` where `when`, else `old`; written for one environment, to `vmap`.
 
     The result is that of `jnp.where` under any number of nested `vmap`s; only the work differs.
     On CPU it is done in groups of those that need it, elsewhere for all as soon as one does.

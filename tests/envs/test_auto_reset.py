@@ -53,6 +53,19 @@ def test_part_of_the_arguments_may_be_the_same_for_all():
     jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
+@pytest.mark.parametrize("size", [6, 3 * GROUP])
+def test_what_is_given_is_read_by_each_environment_from_its_own(size):
+    old, given = jnp.arange(size), {"plus": 10 * jnp.arange(size)}
+    keys = jax.random.split(jax.random.key(1), size)
+    when = old % 2 == 0
+
+    def add(key, old, given):
+        return old + given["plus"]
+
+    got = run_once(jax.vmap(partial(renew, add)), keys, old, when, given)
+    np.testing.assert_array_equal(got, np.where(when, 11 * np.arange(size), np.arange(size)))
+
+
 @pytest.mark.parametrize("group", [GROUP, 4])
 def test_work_is_done_in_groups_for_those_who_need_it(group):
     calls = []

@@ -128,6 +128,7 @@ def test_wrong_families_and_numbers_are_refused():
         lambda: make("meta/RandomPhysics", fields=[]),
         lambda: make("meta/RandomPhysics", of="brax/reacher", fields=["gravity"]),
         lambda: make("meta/RandomPhysics", spread=0.0),
+        lambda: make("meta/RandomPhysics", spread=float("inf")),
         lambda: Mixture([]),
         lambda: Projected(FixedTask(*make("popgym/BattleshipEasy")), 4, 2),
         lambda: Mixture([BernoulliBandit(2), BernoulliBandit(3)]),

@@ -8,7 +8,7 @@ An agent needs nothing new for it: the trial is its episode. `ssmrl eval RUN ada
 plays fresh tasks and tells the return of each episode of a trial.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ssmrl.envs.meta.bandits import BernoulliBandit, GaussianBandit
 from ssmrl.envs.meta.cart_pole import MetaCartPole
@@ -82,7 +82,7 @@ def projected(
 
 def varied_physics(
     of: str = "gymnax/CartPole-v1",
-    fields: Sequence[str] | None = None,
+    fields: list[str] | tuple[str, ...] | None = None,
     spread: float = 0.5,
     episodes: int = 8,
 ) -> Trial:

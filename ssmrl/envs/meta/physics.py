@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from typing import Any
 
 import jax
@@ -159,7 +160,7 @@ def random_physics(id: str, fields: Sequence[str] | None = None, spread: float =
 
 
 def _checked(spread: float) -> float:
-    if not spread > 0:
+    if not 0 < spread < inf:
         raise UsageError(f"spread of the physics: expected a positive number, got {spread}")
     return float(spread)
 
