@@ -331,7 +331,7 @@ def test_two_levels_learn_what_pays_and_change_every_network(training):
     assert set(after.learners[1].scales) == {"extrinsic", "novelty"}
     assert 0 < metrics[-1]["level1/entropy_share"] <= 1
     earned = np.mean([m["return"] for m in metrics[-40:]])
-    assert earned > 0.85 * Wages().best()  # at random it is two thirds
+    assert earned > 0.9 * Wages().best()  # at random it is two thirds
 
 
 def test_the_losses_of_actor_critics_and_autoencoder_keep_to_their_own_parameters(training):
