@@ -6,7 +6,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 ensure_environment ""
-steps="${1:-10_000_000}"
+steps="${1:-8_000_000}"
 mkdir -p results/meta_control
 for memory in s5 gru mlp; do
   run="meta_control_$memory"

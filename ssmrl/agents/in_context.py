@@ -368,6 +368,7 @@ class InContext:
             self.memory,
             encoder=c.encoder,
             head=c.head,
+            state_std=c.state_std,
             image_depth=c.image_depth,
             rngs=rngs,
         )

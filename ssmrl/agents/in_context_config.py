@@ -31,6 +31,8 @@ class InContextConfig:
         previous_action, previous_reward: whether the policy is told them. An action at random
             is noise to a memory: leave it out where the observation says all.
         encoder, head: widths of the hidden layers.
+        state_std: let the deviation of actions in a Box depend on the state, for tasks of which
+            some want more noise than others; else there is one for all.
         image_depth: channels after the first convolution of an image; each further one doubles
             them and halves the image, down to 4 x 4.
     """
@@ -58,6 +60,7 @@ class InContextConfig:
     previous_reward: bool = True
     encoder: tuple[int, ...] = (64,)
     head: tuple[int, ...] = (64,)
+    state_std: bool = False
     image_depth: int = 16
 
     def __post_init__(self) -> None:

@@ -87,6 +87,8 @@ class ActorCritic(nnx.Module):
         memory: the memory between encoder and heads.
         encoder: widths of the encoder's layers.
         head: hidden widths of the actor and, with weights of its own, of the critic.
+        state_std: in a Box the actor puts out the logarithms of the deviations too, which
+            otherwise are the same in every state.
         image_depth: channels after the first convolution of an image.
         rngs: its `params` stream makes the parameters.
 
@@ -102,6 +104,7 @@ class ActorCritic(nnx.Module):
         *,
         encoder: Sequence[int],
         head: Sequence[int],
+        state_std: bool,
         image_depth: int,
         rngs: nnx.Rngs,
     ) -> None:
@@ -112,10 +115,13 @@ class ActorCritic(nnx.Module):
         self.encoder = FeedForward(widths, open_end=True, last_gain=2**0.5, rngs=rngs)
         self.memory = Memory(memory, widths[-1], rngs=rngs)
         trunk = [memory.out_dim, *head]
-        self.actor = FeedForward([*trunk, outputs], open_end=False, last_gain=0.01, rngs=rngs)
-        self.critic = FeedForward([*trunk, 1], open_end=False, last_gain=1.0, rngs=rngs)
         box = isinstance(action_space, spaces.Box)
-        self.log_std = nnx.Param(jnp.zeros((outputs,))) if box else None
+        self.state_std = state_std and box
+        actor = [*trunk, 2 * outputs if self.state_std else outputs]
+        self.actor = FeedForward(actor, open_end=False, last_gain=0.01, rngs=rngs)
+        self.critic = FeedForward([*trunk, 1], open_end=False, last_gain=1.0, rngs=rngs)
+        fixed = box and not state_std
+        self.log_std = nnx.Param(jnp.zeros((outputs,))) if fixed else None
 
     def __call__(self, carry: PyTree, obs: PyTree, reset: TB) -> tuple[PyTree, Distribution, TB]:
         """Reads a sequence `(T, *B, ...)`: next carry, action distributions, values `(T, *B)`."""
@@ -137,8 +143,10 @@ class ActorCritic(nnx.Module):
 
     def policy(self, y: Array) -> Distribution:
         """The action distribution of what the memory put out, `(*B, out_dim)`."""
-        log_std = None if self.log_std is None else self.log_std[...]
-        return distribution(self.action_space, self.actor(y), log_std)
+        outputs, log_std = self.actor(y), None if self.log_std is None else self.log_std[...]
+        if self.state_std:
+            outputs, log_std = jnp.split(outputs, 2, axis=-1)
+        return distribution(self.action_space, outputs, log_std)
 
     def value(self, y: Array) -> Array:
         """The value `(*B,)` of what the memory put out, `(*B, out_dim)`."""

@@ -94,7 +94,7 @@ def parameter_count(space: spaces.Space) -> int:
 def distribution(space: spaces.Space, outputs: Array, log_std: Array | None) -> Distribution:
     """The distribution over `space` that network outputs `(*B, parameter_count)` describe.
 
-    A Box gets a diagonal Gaussian with these means and the state-independent `log_std`; its
+    A Box gets a diagonal Gaussian with these means and `log_std`, `(n,)` for all or `(*B, n)`; its
     samples are not squashed (the environment's bounds are applied to what it is given, the
     log-probability is that of the draw: Lu et al. 2023).
     """
@@ -104,7 +104,8 @@ def distribution(space: spaces.Space, outputs: Array, log_std: Array | None) -> 
         return MultiCategorical(outputs, space.nvec)
     assert log_std is not None
     mean = outputs.reshape(*outputs.shape[:-1], *space.shape)
-    scale = jnp.broadcast_to(jnp.exp(log_std).reshape(space.shape), mean.shape)
+    scale = jnp.exp(log_std).reshape(*log_std.shape[:-1], *space.shape)
+    scale = jnp.broadcast_to(scale, mean.shape)
     return distrax.Independent(distrax.Normal(mean, scale), len(space.shape))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ssmrl.envs.meta import Trial
+from ssmrl.envs.meta import Mixture, Trial
 from ssmrl.envs.wrappers import PreviousStep
 from ssmrl.errors import UsageError
 from ssmrl.run.directory import RunDirectory, write_json
@@ -64,7 +64,7 @@ def play_trials(policy: Any, env: Any, params: Any, key: Key, trials: int, greed
 
     Args:
         policy: anything with `init_carry` and `act`, e.g. `agent.policy(state)`.
-        env: the trials as the policy expects them; `Trial` is inside.
+        env: the trials as the policy expects them; a `Trial` or a `Mixture` of some is inside.
         params: their parameters.
         key: fixes the tasks and everything else that is random.
         trials: how many.
@@ -98,29 +98,30 @@ def play_trials(policy: Any, env: Any, params: Any, key: Key, trials: int, greed
 def best_possible(env: Any, key: Key, trials: int) -> Array | None:
     """Mean return of an episode of the best policy that knows the task, of those trials: (trials,).
 
-    None where the family cannot tell. Arguments as for `play_trials`.
+    None where the family cannot tell, or there are several. Arguments as for `play_trials`.
     """
     trial = find_trial(env)
-    if not hasattr(trial.env, "optimal_return"):
+    if isinstance(trial, Mixture) or not hasattr(trial.env, "optimal_return"):
         return None
     keys = jax.random.split(jax.random.split(key)[0], trials)
     return jax.vmap(lambda key: trial.env.optimal_return(trial.reset(key)[1].task))(keys)
 
 
-def find_trial(env: Any) -> Trial:
-    """The trials inside of wrappers.
+def find_trial(env: Any) -> Trial | Mixture:
+    """The trials inside of wrappers; of a mixture of them all are as long.
 
     Raises:
         UsageError: there are none.
     """
-    while not isinstance(env, Trial):
-        if not hasattr(env, "env"):
-            raise UsageError(
-                f"adaptation is the return by episode of a trial, and {env.name} has none: use "
-                "one of the meta/... environments"
-            )
-        env = env.env
-    return env
+    inside = env
+    while not isinstance(inside, Trial | Mixture) and hasattr(inside, "env"):
+        inside = inside.env
+    if getattr(inside, "episodes", None) is None:
+        raise UsageError(
+            f"adaptation is the return by episode of a trial, and {env.name} has none: use one of "
+            "the meta/... environments"
+        )
+    return inside
 
 
 def measure(
@@ -149,11 +150,14 @@ def measure(
             "policy": own(lambda policy: policy),
             "wiped": own(lambda policy: WipedEachEpisode(policy, first)),
         }
-        references = trial.env.references() if hasattr(trial.env, "references") else {}
+        alone = isinstance(trial, Trial) and hasattr(trial.env, "references")
+        references = trial.env.references() if alone else {}
         for name, policy in references.items():
             lines[name] = play_trials(policy, told, params, key, batch, False)[None]
         if (best := best_possible(env, key, batch)) is not None:
-            lines["best possible"] = jnp.repeat(best[None, :, None], trial.episodes, axis=2)
+            lines["best possible"] = jnp.repeat(
+                best[None, :, None], lines["policy"].shape[2], axis=2
+            )
         return lines
 
     play = jax.jit(everybody)

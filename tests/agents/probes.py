@@ -92,6 +92,19 @@ class Match(Probe):
         return -jnp.square(action[0] - state.cue)
 
 
+class Caution(Probe):
+    """Where 1 is shown any action but 0 costs, where -1 is shown none does."""
+
+    length = 4
+    actions = Box(-2.0, 2.0, (1,))
+
+    def observe(self, state):
+        return jnp.sign(state.cue).reshape(1)
+
+    def pay(self, state, action):
+        return jnp.where(state.cue > 0, -4.0 * jnp.square(action[0]), 0.0)
+
+
 class Pair(Probe):
     """A dictionary of spaces in, several integers out: each tells its own part."""
 

@@ -16,7 +16,7 @@ from ssmrl.memory import GRU, WithOffset, make
 from ssmrl.memory.nnx import FrozenParam, SSMParam
 from ssmrl.memory.nnx import Memory as MemoryModule
 from ssmrl.nets.optimizer import adam
-from tests.agents.probes import Corner, Match, Pair, Recall, Salary
+from tests.agents.probes import Caution, Corner, Match, Pair, Recall, Salary
 from tests.envs.probes import run_once
 
 SMALL = InContextConfig(
@@ -227,6 +227,24 @@ def test_continuous_actions_are_learned_with_normalised_observations_and_rewards
     _, metrics = train(a, 120)
     first, last = float(metrics["return"][0]), last_return(metrics)
     assert first < -3.0 and last > -0.5
+
+
+@pytest.mark.parametrize("state_std", [True, False])
+def test_the_deviation_of_actions_follows_the_state_where_it_may(state_std):
+    a = agent(Caution(), "mlp", state_std=state_std, entropy_coef=0.1, num_envs=16, rollout=16)
+    state, _ = train(a, 60)
+
+    def deviation(state, shown):
+        obs = state.actors.obs | {"observation": jnp.full((16, 1), shown)}
+        pi = nnx.merge(a.graph, state.params).step(state.actors.carry, obs, jnp.ones(16, bool))[1]
+        return jnp.mean(pi.distribution.scale)
+
+    careful, careless = (float(run_once(deviation, state, shown)) for shown in (1.0, -1.0))
+    assert careful > 0
+    if state_std:
+        assert careless > 2 * careful
+    else:
+        assert careless == careful
 
 
 def test_several_integers_are_acted_at_once_on_dictionaries_of_observations():

@@ -1,6 +1,7 @@
 """Trials keep their task, families draw fair ones, and references and optima are right."""
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from ssmrl.envs import make
 from ssmrl.envs.contract import Box
 from ssmrl.envs.meta import FixedTask, Mixture, Projected, RandomPhysics, Trial
 from ssmrl.envs.meta.bandits import BernoulliBandit
+from ssmrl.envs.meta.control import MEMBERS, ONCE, SPLITS
 from ssmrl.envs.meta.dark_room import DarkRoom
 from ssmrl.envs.meta.physics import RandomBrax
 from ssmrl.envs.meta.projection import orthonormal
@@ -249,37 +251,103 @@ def test_one_arm_of_a_t_maze_pays_and_the_cue_names_it():
         np.testing.assert_array_equal(shown, np.where(up, 3, 4) if cue else np.zeros(20))
 
 
-def test_a_mixture_steps_each_environment_as_it_would_by_itself():
-    env, _ = make("meta/Control", episodes=2)
-    mixture = env.env
+def small_mixture():
+    """Four control tasks that look alike; trials of one episode."""
+    return make("meta/Control", episodes=1, max_steps_in_episode=7)
 
-    def compare(key):
-        task = mixture.draw(key)
-        _, state = mixture.reset(key, task)
-        action = jax.random.uniform(key, (2,), minval=-1)
-        mixed = mixture.step(key, state, action, task)
+
+def test_a_mixture_plays_each_environment_at_places_of_its_own():
+    env, params = small_mixture()
+    act = jax.vmap(lambda key: jax.random.uniform(key, (2,), minval=-1))
+
+    def steps_of(env, params):
+        return lambda *given: jax.vmap(env.step, (0, 0, 0, None))(*given, params)
+
+    def side_by_side(play, keys, state):
+        def step(state, key):
+            keys = jax.random.split(key, 10)
+            obs, state, *out, info = play(keys, state, act(keys))
+            return state, (obs, *out, info["final_observation"], info["episode"])
+
+        return jax.lax.scan(step, state, keys)
+
+    def run(key):
+        _, state = jax.vmap(env.reset, (0, None))(jax.random.split(key, 10), params)
+        keys = jax.random.split(key, 20)
+        after, out = side_by_side(steps_of(env, params), keys, state)
         alone = [
-            f.step(key, s, action, t)
-            for f, s, t in zip(mixture.families, state, task.tasks, strict=True)
+            side_by_side(steps_of(member, own), keys, start)
+            for member, own, start in zip(env.envs, short, state.each, strict=True)
         ]
-        picked = [(obs, jnp.float32(reward), end) for obs, _, reward, end, *_ in alone]
-        kept = jnp.array(
-            [  # how far the state of each has moved
-                sum(
-                    jnp.sum(jnp.abs(a - b))
-                    for a, b in zip(*map(jax.tree.leaves, pair), strict=True)
-                )
-                for pair in zip(mixed[1], state, strict=True)
-            ]
-        )
-        return task.which, (mixed[0], mixed[2], mixed[3]), picked, kept
+        return state, after, out, alone
 
-    which, mixed, alone, moved = run_once(jax.vmap(compare), jax.random.split(KEY, 40))
-    assert set(np.asarray(which).tolist()) == set(range(4))
-    for b, i in enumerate(np.asarray(which)):
-        for got, want in zip(mixed, alone[i], strict=True):
-            np.testing.assert_allclose(got[b], want[b], rtol=1e-5, atol=1e-6)
-        assert (moved[b] > 0).tolist() == [j == i for j in range(4)]
+    short = [member.default_params.replace(max_steps_in_episode=7) for member in env.envs]
+    start, after, out, alone = jax.tree.map(np.asarray, run_once(run, KEY))
+    assert start.which.tolist() == after.which.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
+    assert out[3].sum() > 10  # trials that a limit cut off
+    for i, (own, shown) in enumerate(alone):
+        mine = start.which == i
+        for got, want in zip(
+            jax.tree.leaves((out, after.each[i])), jax.tree.leaves((shown, own)), strict=True
+        ):
+            axis = 1 if got.ndim > 1 and got.shape[:2] == (20, 10) else 0
+            pair = (np.compress(mine, x, axis) for x in (got, want))
+            np.testing.assert_allclose(*pair, rtol=1e-5, atol=1e-6)
+        still = zip(jax.tree.leaves(after.each[i]), jax.tree.leaves(start.each[i]), strict=True)
+        assert all(np.array_equal(x[~mine], y[~mine]) for x, y in still)
+
+
+def test_a_mixture_draws_who_is_played_where_there_are_too_few_places():
+    env, params = small_mixture()
+
+    def run(key):
+        _, state = env.reset(key, params)
+        action = jax.random.uniform(key, (2,), minval=-1)
+        mixed = env.step(key, state, action, params)
+        alone = [e.step(key, s, action) for e, s in zip(env.envs, state.each, strict=True)]
+        shown = [(obs, jnp.float32(reward), own) for obs, own, reward, *_ in alone]
+        return state, (mixed[0], mixed[2]), mixed[1].each, mixed[5]["which"], shown
+
+    for play in (jax.vmap(jax.vmap(run)), lambda keys: jax.lax.map(jax.vmap(run), keys)):
+        out = run_once(play, jax.random.split(KEY, (20, 3)))  # 3 places and 4 environments
+        start, seen, each, told, alone = jax.tree.map(lambda x: np.asarray(x).reshape(60, -1), out)
+        which = start.which[:, 0]
+        assert set(which.tolist()) == set(range(4)) and np.array_equal(which, told[:, 0])
+        for b, i in enumerate(which):
+            pick = partial(jax.tree.map, lambda x, b=b: x[b])
+            expected = [alone[j][2] if j == i else start.each[j] for j in range(4)]
+            got, want = pick((seen, list(each))), pick((alone[i][:2], expected))
+            for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+                np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+
+
+def test_a_mixture_is_the_same_for_several_seeds_at_once():
+    env, params = small_mixture()
+
+    def run(key):
+        keys = jax.random.split(key, 6)
+        _, state = jax.vmap(env.reset, (0, None))(keys, params)
+        return jax.vmap(env.step, (0, 0, 0, None))(keys, state, jnp.ones((6, 2)), params)
+
+    seeds = jax.random.split(KEY, 2)
+    both, each = run_once(jax.vmap(run), seeds), run_once(partial(jax.lax.map, run), seeds)
+    for x, y in zip(jax.tree.leaves(both), jax.tree.leaves(each), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+
+
+def test_a_state_of_a_mixture_that_is_stepped_at_another_place_pays_nan():
+    env, params = small_mixture()
+
+    def run(key):
+        keys = jax.random.split(key, 8)
+        _, state = jax.vmap(env.reset, (0, None))(keys, params)
+        moved = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), state)
+        step = jax.vmap(env.step, (0, 0, 0, None))
+        return tuple(step(keys, s, jnp.ones((8, 2)), params)[2] for s in (state, moved))
+
+    right, wrong = run_once(run, KEY)
+    assert not np.isnan(right).any()
+    assert np.flatnonzero(np.isnan(wrong)).tolist() == [0, 2, 4, 6]
 
 
 def pulls(env, policy, trials, key=KEY):
@@ -348,7 +416,7 @@ def test_brax_moves_by_the_physics_of_the_task_and_as_ever_without():
     ("split", "count"), [("train", 4), ("held_out", 2), ("brax_train", 4), ("brax_held_out", 3)]
 )
 def test_every_split_of_the_control_tasks_can_be_made(split, count):
-    assert len(make("meta/Control", split=split)[0].env.families) == count
+    assert len(make("meta/Control", split=split)[0].envs) == count
 
 
 def test_control_tasks_that_end_by_a_fall_pay_nothing_but_the_fall():
@@ -360,4 +428,20 @@ def test_control_tasks_that_end_by_a_fall_pay_nothing_but_the_fall():
         assert 10 < over + 1 < 40 and np.count_nonzero(paid) == 2
         for i in (0, 1):
             lost = 1 - np.sum(episode == i) / 200
-            np.testing.assert_allclose(paid[episode == i].sum(), -lost, rtol=1e-5)
+            np.testing.assert_allclose(paid[episode == i].sum(), -ONCE * lost, rtol=1e-5)
+
+
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_control_tasks_pay_0_to_1_a_step_or_10_once(split):
+    env, params = make("meta/Control", split=split, episodes=2)
+    out = play(
+        env, params, lambda obs, state, key: jax.random.uniform(key, (2,), minval=-1), 400, 64
+    )
+    for i, name in enumerate(SPLITS[split]):
+        paid = out["reward"][:, out["info"]["which"][0] == i]
+        assert paid.shape == (400, 64 // len(SPLITS[split])) and (
+            np.ptp(paid) > 0 or name in ("Acrobot", "PointRobot")
+        )
+        falls, goal = MEMBERS[name].reward is None, name in ("Acrobot", "MountainCar")
+        assert paid.min() >= (-ONCE if falls else -0.02)
+        assert paid.max() <= (0 if falls else ONCE if goal else 1.0 + 1e-5)

@@ -13,6 +13,7 @@ import pytest
 from ssmrl.agents import AGENTS
 from ssmrl.cli import main
 from ssmrl.envs import make
+from ssmrl.envs.meta import Mixture
 from ssmrl.envs.meta.t_maze import DOWN, FORWARD, UP
 from ssmrl.envs.wrappers import EpisodeStatistics, PreviousStep
 from ssmrl.errors import UsageError
@@ -81,9 +82,24 @@ def test_the_best_possible_is_that_of_the_trials_that_are_played():
     assert (best[returns[:, 0] > 0] == 6).all() and 0 < (returns[:, 0] > 0).sum() < 30
 
 
+def test_trials_of_several_mazes_are_told_by_episode_and_have_no_best_possible():
+    mazes = [make("meta/TMaze", length=1, episodes=3)[0] for _ in range(2)]
+    env = EpisodeStatistics(PreviousStep(Mixture(mazes)))
+
+    def run(key):
+        return play_trials(Rat(), env, env.default_params, key, 100, True)
+
+    returns = np.asarray(run_once(run, KEY))
+    assert 30 < (returns[:, 0] > 0).sum() < 70
+    np.testing.assert_array_equal(returns[:, 1:], 4.0)
+    assert best_possible(env, KEY, 100) is None
+
+
 def test_an_environment_without_trials_is_refused():
-    with pytest.raises(UsageError, match="one of the meta/"):
-        find_trial(PreviousStep(make("gymnax/CartPole-v1")[0]))
+    shorter = [make("meta/TMaze", length=1, episodes=n)[0] for n in (2, 3)]
+    for env in (make("gymnax/CartPole-v1")[0], Mixture(shorter)):
+        with pytest.raises(UsageError, match="one of the meta/"):
+            find_trial(PreviousStep(env))
 
 
 class FakeMetaAgent(FakeAgent):

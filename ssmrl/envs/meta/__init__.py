@@ -3,6 +3,7 @@
     family of tasks     an environment that draws its own parameters   bandits, mdp, mazes, physics
       -> Projected      seen and steered through random matrices        projection
       -> Trial          several episodes of one task as one episode     trial
+      -> Mixture        trials of several families side by side         mixture
 
 An agent needs nothing new for it: the trial is its episode. `ssmrl eval RUN adaptation=true`
 plays fresh tasks and tells the return of each episode of a trial.
@@ -10,6 +11,7 @@ plays fresh tasks and tells the return of each episode of a trial.
 
 from collections.abc import Callable
 
+from ssmrl.envs.contract import Environment
 from ssmrl.envs.meta.bandits import BernoulliBandit, GaussianBandit
 from ssmrl.envs.meta.cart_pole import MetaCartPole
 from ssmrl.envs.meta.control import control
@@ -96,12 +98,13 @@ def mixed_control(
     features: int = 12,
     actions: int = 2,
     episodes: int = 4,
-) -> Trial:
+) -> Environment:
     """Several control tasks behind random projections, by split; `only` plays one of them."""
-    return Trial(control(split, only, features, actions), episodes)
+    trials = [Trial(family, episodes) for family in control(split, only, features, actions)]
+    return trials[0] if len(trials) == 1 else Mixture(trials)
 
 
-ENVIRONMENTS: dict[str, Callable[..., Trial]] = {
+ENVIRONMENTS: dict[str, Callable[..., Environment]] = {
     "BernoulliBandit": bernoulli_bandit,
     "GaussianBandit": gaussian_bandit,
     "TabularMDP": tabular_mdp,

@@ -14,12 +14,15 @@ import numpy as np
 
 from ssmrl.envs.contract import Box, EnvParams, flatten
 from ssmrl.envs.meta.cart_pole import fallen
-from ssmrl.envs.meta.mixture import Mixture
 from ssmrl.envs.meta.projection import Projected
 from ssmrl.envs.meta.trial import FixedTask
 from ssmrl.envs.wrappers import StepResult, Wrapper
 from ssmrl.errors import unknown
 from ssmrl.shapes import Array, Key, PyTree
+
+ONCE = 10.0
+"""What is paid once in an episode, in units of the most that a step pays: enough to be sought, and
+little enough not to drown the rest."""
 
 
 class Member(NamedTuple):
@@ -28,8 +31,9 @@ class Member(NamedTuple):
     Attributes:
         id: of the environment.
         spread: typical size of each observed number under random actions.
-        reward: (shift, scale): `(r + shift) * scale` sums up to about 0 … 1 in an episode. None
-            where all that counts is not to fall: then the return is -1 … 0, see `fallen`.
+        reward: (shift, scale): `(r + shift) * scale` is about 0 … 1 at every step; what is paid
+            once in an episode, for reaching a goal, is `ONCE`. None where all that counts is not
+            to fall: then the return is -`ONCE` … 0, see `fallen`.
         steps: of an episode, at most.
     """
 
@@ -40,20 +44,20 @@ class Member(NamedTuple):
 
 
 MEMBERS = {
-    "Pendulum": Member("gymnax/Pendulum-v1", (0.7, 0.7, 3.5), (16.2736, 1 / 3254.72), 200),
+    "Pendulum": Member("gymnax/Pendulum-v1", (0.7, 0.7, 3.5), (16.2736, 1 / 16.2736), 200),
     "PointRobot": Member(
-        "gymnax/PointRobot-misc", (0.6, 0.6, 0.3, 0.06, 0.06, 0.6), (0.0, 0.1), 100
+        "gymnax/PointRobot-misc", (0.6, 0.6, 0.3, 0.06, 0.06, 0.6), (0.0, 1.0), 100
     ),
     "Reacher": Member(
-        "gymnax/Reacher-misc", (0.7, 0.7, 0.7, 0.7, 0.6, 0.6, 1.2, 1.2), (0.0, 0.01), 100
+        "gymnax/Reacher-misc", (0.7, 0.7, 0.7, 0.7, 0.6, 0.6, 1.2, 1.2), (0.0, 1.0), 100
     ),
-    "Acrobot": Member("gymnax/Acrobot-v1", (0.5, 0.5, 0.5, 0.5, 1.0, 2.0), (1.0, 1.0), 200),
+    "Acrobot": Member("gymnax/Acrobot-v1", (0.5, 0.5, 0.5, 0.5, 1.0, 2.0), (1.0, ONCE), 200),
     "CartPole": Member("gymnax/CartPole-v1", (0.5, 0.5, 0.1, 0.8), None, 200),
-    "MountainCar": Member("gymnax/MountainCarContinuous-v0", (0.3, 0.02), (0.0, 0.01), 200),
+    "MountainCar": Member("gymnax/MountainCarContinuous-v0", (0.3, 0.02), (0.0, ONCE / 100), 200),
     "brax_reacher": Member(
         "brax/reacher",
         (0.7, 0.7, 0.7, 0.7, 0.1, 0.1, 1.0, 1.5, 0.15, 0.15, 0.15),
-        (1.0, 0.01),
+        (1.0, 1.0),
         100,
     ),
     "brax_inverted_pendulum": Member("brax/inverted_pendulum", (0.3, 0.1, 0.6, 1.4), None, 200),
@@ -102,7 +106,7 @@ class Scaled(Wrapper):
         obs, after, reward, terminated, truncated, info = self.env.step(key, state, action, params)
         info = {**info, "final_observation": self._seen(info["final_observation"])}
         if self.member.reward is None:
-            reward = fallen(terminated, state.time, self.member.steps)
+            reward = ONCE * fallen(terminated, state.time, self.member.steps)
         else:
             shift, scale = self.member.reward
             reward = (jnp.asarray(reward, jnp.float32) + shift) * scale
@@ -119,8 +123,8 @@ class Scaled(Wrapper):
 
 def control(
     split: str = "train", only: str | None = None, features: int = 12, actions: int = 2
-) -> Mixture:
-    """The control tasks of a split, or one of them, behind random projections.
+) -> list[Projected]:
+    """The families of a split, or the one of that name, behind random projections.
 
     Raises UsageError for an unknown split or name.
     """
@@ -136,4 +140,4 @@ def control(
         env, params = make(member.id, max_steps_in_episode=member.steps)
         scaled = Scaled(FixedTask(env, params), member)
         families.append(Projected(scaled, features, actions))
-    return Mixture(families)
+    return families
