@@ -3,7 +3,8 @@
 Steps of many environments in one jitted scan under random actions, plain and wrapped in turns, best
 of several: seconds of CPU time, which other programs disturb less than the clock. A step is told
 in trials that do not end; and as it is on the average in trials of 16 episodes, each of which draws
-a task at its end. Random actions make short episodes and many ends.
+a task at its end. Random actions make short episodes and many ends. The sampler of control tasks
+is told beside the mean of its environments, plain and in trials, each with its share of the batch.
 """
 
 import json
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 
 from ssmrl.envs import make
 from ssmrl.envs.meta import FixedTask, Projected, Trial
+from ssmrl.envs.meta.control import MEMBERS, SPLITS
 from ssmrl.envs.wrappers import Wrapper
 
 WARM, TURNS = 3, 15
@@ -25,6 +27,8 @@ SIZE = 1024, 500
 SMALLER = {"brax/inverted_pendulum": (256, 100), "brax/reacher": (256, 50)}
 PRESET = {"popgym/PositionOnlyCartPoleEasy": "meta/CartPole"}
 """What is trained on, made of that environment."""
+MIXTURES = (("train", *SIZE), ("train", 64, 1000), ("brax_train", 64, 50))
+"""Splits of control tasks, environments side by side, and steps of a rollout."""
 
 
 class Wide(Wrapper):
@@ -75,10 +79,10 @@ def program(env, params, batch, steps):
     return compiled, (*carry[:-1], jnp.int32(0))
 
 
-def measure(variants, batch, steps):
+def measure(variants, steps):
     """CPU microseconds of a step of one environment, the best of several turns, and how many steps
-    there are to an end; both by name."""
-    programs = {name: program(*variant, batch, steps) for name, variant in variants.items()}
+    there are to an end; both by name. variants: (env, params, environments side by side)."""
+    programs = {name: program(*variant, steps) for name, variant in variants.items()}
     carries = {name: carry for name, (_, carry) in programs.items()}
     best = dict.fromkeys(programs, float("inf"))
     for turn in range(TURNS):
@@ -86,9 +90,10 @@ def measure(variants, batch, steps):
             begin = time.process_time()
             carries[name] = jax.block_until_ready(run(carries[name], jax.random.key(WARM + turn)))
             best[name] = min(best[name], time.process_time() - begin)
-    costs = {name: seconds / steps / batch * 1e6 for name, seconds in best.items()}
+    played = {name: steps * variant[-1] for name, variant in variants.items()}
+    costs = {name: seconds / played[name] * 1e6 for name, seconds in best.items()}
     ends = {name: int(carry[-1]) for name, carry in carries.items()}
-    return costs, {name: TURNS * steps * batch / n if n else None for name, n in ends.items()}
+    return costs, {name: TURNS * played[name] / n if n else None for name, n in ends.items()}
 
 
 def family(env, params):
@@ -108,12 +113,30 @@ def family(env, params):
     }
 
 
+def sampler(split, batch, steps):
+    """The row of a split of control tasks: the sampler, and the mean of its environments."""
+    names, share = SPLITS[split], batch // len(SPLITS[split])
+    variants = {}
+    for name in names:
+        plain = make(MEMBERS[name].id, max_steps_in_episode=MEMBERS[name].steps)
+        trial = make("meta/Control", split=split, only=name, episodes=ENDLESS)
+        variants |= {("plain", name): (*plain, share), ("projected trial", name): (*trial, share)}
+    mixed = make("meta/Control", split=split, episodes=ENDLESS)
+    costs, _ = measure(variants | {"sampler": (*mixed, batch)}, steps)
+    row = {"env": f"meta/Control {split}", "environments": batch}
+    for variant in ("plain", "projected trial"):
+        row[variant] = round(sum(costs[variant, name] for name in names) / len(names), 4)
+    return row | {"sampler": round(costs["sampler"], 4)}
+
+
 def main():
     """Measure all variants; rows to the file that is named."""
     rows = []
 
     def tell(name, variants):
-        costs, steps = measure(variants, *SMALLER.get(name, SIZE))
+        batch, length = SMALLER.get(name, SIZE)
+        sized = {variant: (*made, batch) for variant, made in variants.items()}
+        costs, steps = measure(sized, length)
         row = {"env": name} | {variant: round(cost, 4) for variant, cost in costs.items()}
         if steps.get("trial with ends"):
             row |= {"steps of a trial": round(steps["trial with ends"])}
@@ -126,8 +149,9 @@ def main():
             endless = make(PRESET[id], episodes=ENDLESS)
             variants |= {PRESET[id]: endless, f"{PRESET[id]} with ends": make(PRESET[id])}
         tell(id, variants)
-    each = {name: make("meta/Control", only=name) for name in ("Pendulum", "Acrobot", "Reacher")}
-    tell("meta/Control", each | {"all four": make("meta/Control")})
+    for split, batch, steps in MIXTURES:
+        rows.append(sampler(split, batch, steps))
+        print(rows[-1], flush=True)
     if len(sys.argv) > 1:
         with open(sys.argv[1], "w") as file:
             json.dump({"unit": "CPU microseconds per step of one environment", "rows": rows}, file)

@@ -134,7 +134,7 @@ def measure(
     `agent.evaluation_env` returns them.
     """
     agent, state = trained.agent, trained.state
-    batch = min(trials, BATCH)
+    batch, rounds = batches(trials)
 
     def everybody(key: Key) -> dict[str, Array]:
         def own(wrap: Any) -> Array:
@@ -161,8 +161,33 @@ def measure(
         return lines
 
     play = jax.jit(everybody)
-    parts = [jax.device_get(play(jax.random.fold_in(key, i))) for i in range(-(-trials // batch))]
+    parts = [jax.device_get(play(jax.random.fold_in(key, i))) for i in range(rounds)]
     return {name: np.concatenate([p[name] for p in parts], 1)[:, :trials] for name in parts[0]}
+
+
+def batches(trials: int) -> tuple[int, int]:
+    """Trials side by side, and how often.
+
+    As even as can be: of a mixture, those left over of a batch are all of one environment.
+    """
+    rounds = -(-trials // BATCH)
+    return -(-trials // rounds), rounds
+
+
+def by_environment(trial: Trial | Mixture, lines: dict[str, np.ndarray]) -> dict[str, Any]:
+    """`lines` of the trials of each environment of a mixture, by its name; else nothing.
+
+    Nothing too where there are fewer trials than environments: then chance says who is played.
+    """
+    trials = lines["policy"].shape[1]
+    batch, rounds = batches(trials)
+    if not isinstance(trial, Mixture) or batch < len(trial.envs):
+        return {}
+    owners = np.tile(trial.owners(batch), rounds)[:trials]
+    return {
+        f"{i + 1} {env.name}": {name: line[:, owners == i] for name, line in lines.items()}
+        for i, env in enumerate(trial.envs)
+    }
 
 
 def summarise(lines: dict[str, np.ndarray], shown: Sequence[int]) -> dict[str, Any]:
@@ -223,9 +248,13 @@ def save(
     last = made["episodes"]
     shown = sorted({1, min(made["trained_episodes"], last), last})
     summary = summarise(lines, shown)
+    parts = by_environment(find_trial(env), lines)
+    each = {name: summarise(part, shown) for name, part in parts.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, settings | made | {"lines": summary})
+    write_json(out, settings | made | {"lines": summary} | ({"environments": each} if each else {}))
     console.print(table(summary, shown))
+    for name, part in each.items():
+        console.print(f"\n{name}", table(part, shown))
     for span in summary["policy"]["changes"]:
         seeds = zip(span["per_seed"], span["ci95_per_seed"], strict=True)
         figures = ", ".join(f"{mean:+.3f} ± {ci95:.3f}" for mean, ci95 in seeds)

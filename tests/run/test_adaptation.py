@@ -13,11 +13,19 @@ import pytest
 from ssmrl.agents import AGENTS
 from ssmrl.cli import main
 from ssmrl.envs import make
-from ssmrl.envs.meta import Mixture
+from ssmrl.envs.meta import FixedTask, Mixture, Trial
 from ssmrl.envs.meta.t_maze import DOWN, FORWARD, UP
 from ssmrl.envs.wrappers import EpisodeStatistics, PreviousStep
 from ssmrl.errors import UsageError
-from ssmrl.run.adaptation import WipedEachEpisode, best_possible, find_trial, play_trials
+from ssmrl.run.adaptation import (
+    WipedEachEpisode,
+    batches,
+    best_possible,
+    by_environment,
+    find_trial,
+    play_trials,
+)
+from tests.agents.probes import Salary
 from tests.envs.probes import run_once
 from tests.run.fakes import FakeAgent
 
@@ -93,6 +101,35 @@ def test_trials_of_several_mazes_are_told_by_episode_and_have_no_best_possible()
     assert 30 < (returns[:, 0] > 0).sum() < 70
     np.testing.assert_array_equal(returns[:, 1:], 4.0)
     assert best_possible(env, KEY, 100) is None
+
+
+class Idle(NamedTuple):
+    """Always takes the first of the actions."""
+
+    def init_carry(self, batch_shape):
+        return jnp.zeros(batch_shape)
+
+    def act(self, carry, obs, reset, key, greedy=False):
+        return carry, jnp.zeros(reset.shape, jnp.int32), {}
+
+
+def test_trials_of_several_environments_are_told_by_environment_too():
+    games = [Salary(length=n) for n in (2, 3)]  # which is what an episode of it pays
+    mixture = Mixture([Trial(FixedTask(game, game.default_params), 2) for game in games])
+    env = EpisodeStatistics(mixture)
+
+    def run(key):
+        return play_trials(Idle(), env, env.default_params, key, 151, True)
+
+    returns = np.asarray(run_once(run, KEY))
+    assert batches(301) == (151, 2)  # two times as many as were played
+    lines = {"policy": np.concatenate([returns, returns])[None, :301]}
+    parts = by_environment(find_trial(env), lines)
+    assert list(parts) == ["1 Salary", "2 Salary"]
+    for part, paid, trials in zip(parts.values(), (2, 3), (152, 149), strict=True):
+        np.testing.assert_array_equal(part["policy"], np.full((1, trials, 2), paid))
+    one, none = {"policy": returns[None, :1]}, find_trial(maze()[0])
+    assert by_environment(mixture, one) == by_environment(none, lines) == {}
 
 
 def test_an_environment_without_trials_is_refused():

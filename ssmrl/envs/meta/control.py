@@ -87,10 +87,9 @@ class Scaled(Wrapper):
         super().__init__(env)
         self.member, self.spread = member, np.asarray(member.spread, np.float32)
 
-    def draw(self, key: Key) -> EnvParams:
+    def draw(self, key: Key) -> PyTree:
         """A task of the family."""
-        task: EnvParams = self.env.draw(key)
-        return task
+        return self.env.draw(key)
 
     @partial(jax.jit, static_argnames=("self",))
     def reset(self, key: Key, params: EnvParams | None = None) -> tuple[Array, Any]:

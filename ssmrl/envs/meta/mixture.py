@@ -111,6 +111,10 @@ class Mixture(Environment):
         """That of all."""
         return int(self.envs[0].num_actions)
 
+    def owners(self, size: int) -> Array:
+        """Who is played at each place of a batch; size: no less than environments. (B,) int32."""
+        return jnp.arange(size, dtype=jnp.int32) * len(self.envs) // size
+
     def _place_by_place(self, alone: Callable[..., Any], batch: Callable[..., Any]) -> Any:
         """`alone`, which inside `vmap` is `batch` where there is a place for every environment."""
         function = custom_vmap(alone)
@@ -134,7 +138,7 @@ class Mixture(Environment):
 
     def _begin_all(self, key: Key, params: MixtureParams) -> tuple[PyTree, MixtureState]:
         seen, each = jax.vmap(self._reset_each)(key, params)
-        start, which = jnp.zeros(key.shape[0], jnp.int32), self._owners(key.shape[0])
+        start, which = jnp.zeros(key.shape[0], jnp.int32), self.owners(key.shape[0])
         shares = [rows(x, share) for x, share in zip(seen, self._shares(key.shape[0]), strict=True)]
         return joined(shares), MixtureState(start, which, each)
 
@@ -159,7 +163,7 @@ class Mixture(Environment):
             each.append(jax.tree.map(partial(put, share), own, after))
             told.append((obs, *rest))
         obs, reward, terminated, truncated, info = joined(told)
-        reward = jnp.where(state.which == self._owners(key.shape[0]), reward, jnp.nan)
+        reward = jnp.where(state.which == self.owners(key.shape[0]), reward, jnp.nan)
         after = state.replace(time=state.time + 1, each=tuple(each))
         return obs, after, reward, terminated, truncated, info
 
@@ -192,10 +196,6 @@ class Mixture(Environment):
         n = len(self.envs)
         ends = [-(-size * i // n) for i in range(n + 1)]  # the first b with b * n // size >= i
         return [slice(*pair) for pair in pairwise(ends)]
-
-    def _owners(self, size: int) -> Array:
-        """Who is played at each place: (B,) int32."""
-        return jnp.arange(size, dtype=jnp.int32) * len(self.envs) // size
 
 
 def rows(tree: PyTree, places: slice) -> PyTree:

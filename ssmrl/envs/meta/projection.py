@@ -25,7 +25,8 @@ longer than one with 16."""
 
 @struct.dataclass
 class ProjectedParams(EnvParams):
-    """env: parameters of the projected family, whose `max_steps_in_episode` is repeated here.
+    """env: parameters of the projected family, whose `max_steps_in_episode` is repeated here, but
+    in a task that is drawn, where None stands for it.
 
     observation: (F, columns) float32, rows for what is observed; columns beyond `features` are 0.
     action: (n, A) float32, from the agent's A numbers to the n of the environment; None where
@@ -75,7 +76,10 @@ class Projected(Wrapper):
     @property
     def default_params(self) -> ProjectedParams:
         """The family's defaults behind projections of a fixed draw."""
-        return self._around(self.env.default_params, jax.random.key(0))
+        params = self.env.default_params
+        return self._around(params, jax.random.key(0)).replace(
+            max_steps_in_episode=params.max_steps_in_episode
+        )
 
     def draw(self, key: Key) -> ProjectedParams:
         """A task of the family, and matrices."""
@@ -119,8 +123,8 @@ class Projected(Wrapper):
         """Width of the action, or the environment's own."""
         return self.actions or int(self.env.num_actions)
 
-    def _around(self, env: EnvParams, key: Key) -> ProjectedParams:
-        """Parameters with fresh matrices."""
+    def _around(self, env: PyTree, key: Key) -> ProjectedParams:
+        """A task of the family with fresh matrices."""
         key_observation, key_action = jax.random.split(key)
         matrix = orthonormal(key_observation, self.size, self.features) * self.gain
         matrix = jnp.pad(matrix, ((0, 0), (0, -self.features % LANES)))
@@ -130,7 +134,7 @@ class Projected(Wrapper):
             rows = space.n if isinstance(space, Discrete) else prod(space.shape)
             action = jax.random.normal(key_action, (rows, self.actions))
             action = action / jnp.linalg.norm(action, axis=1, keepdims=True)
-        return ProjectedParams(env.max_steps_in_episode, env, matrix, action)
+        return ProjectedParams(None, env, matrix, action)
 
     def _seen(self, obs: PyTree, params: ProjectedParams) -> BF:
         x = flatten(self.env.observation_space(self.env.default_params), obs)

@@ -40,7 +40,9 @@ class Family(Protocol):
     @property
     def name(self) -> str: ...
 
-    def draw(self, key: Key) -> EnvParams: ...  # a task; shapes and dtypes are always the same
+    # a task, for `reset` and `step` to read; shapes and dtypes are always the same. What neither
+    # reads is None or left out: every trial carries its task.
+    def draw(self, key: Key) -> PyTree: ...
 
 
 @struct.dataclass
@@ -150,9 +152,8 @@ class FixedTask(Wrapper):
         """The parameters that it was given."""
         return self.params
 
-    def draw(self, key: Key) -> EnvParams:
-        """How long an episode may be, and nothing else."""
-        return EnvParams(max_steps_in_episode=self.params.max_steps_in_episode)
+    def draw(self, key: Key) -> None:
+        """Nothing."""
 
     def reset(self, key: Key, params: EnvParams | None = None) -> tuple[PyTree, Any]:
         """As the environment."""
