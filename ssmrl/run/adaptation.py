@@ -116,7 +116,7 @@ def find_trial(env: Any) -> Trial | Mixture:
     inside = env
     while not isinstance(inside, Trial | Mixture) and hasattr(inside, "env"):
         inside = inside.env
-    if getattr(inside, "episodes", None) is None:
+    if not isinstance(inside, Trial | Mixture) or inside.episodes is None:
         raise UsageError(
             f"adaptation is the return by episode of a trial, and {env.name} has none: use one of "
             "the meta/... environments"
