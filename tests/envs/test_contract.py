@@ -45,7 +45,7 @@ def batch_of(id):
     return 2 * BATCH if id == "meta/Control" else BATCH
 
 
-def keys_for_batch(key, size=BATCH):
+def keys_for_batch(key, size):
     return jax.random.split(key, size - 1)[jnp.array([0, *range(size - 1)])]
 
 

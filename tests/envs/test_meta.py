@@ -256,27 +256,34 @@ def small_mixture():
     return make("meta/Control", episodes=1, max_steps_in_episode=7)
 
 
+def begin_all(env, params, keys):
+    """The states of a batch after a reset."""
+    return jax.vmap(env.reset, (0, None))(keys, params)[1]
+
+
+def step_all(env, params, keys, state, action):
+    """What a step of a batch returns."""
+    return jax.vmap(env.step, (0, 0, 0, None))(keys, state, action, params)
+
+
 def test_a_mixture_plays_each_environment_at_places_of_its_own():
     env, params = small_mixture()
     act = jax.vmap(lambda key: jax.random.uniform(key, (2,), minval=-1))
 
-    def steps_of(env, params):
-        return lambda *given: jax.vmap(env.step, (0, 0, 0, None))(*given, params)
-
-    def side_by_side(play, keys, state):
+    def side_by_side(env, params, keys, state):
         def step(state, key):
             keys = jax.random.split(key, 10)
-            obs, state, *out, info = play(keys, state, act(keys))
+            obs, state, *out, info = step_all(env, params, keys, state, act(keys))
             return state, (obs, *out, info["final_observation"], info["episode"])
 
         return jax.lax.scan(step, state, keys)
 
     def run(key):
-        _, state = jax.vmap(env.reset, (0, None))(jax.random.split(key, 10), params)
+        state = begin_all(env, params, jax.random.split(key, 10))
         keys = jax.random.split(key, 20)
-        after, out = side_by_side(steps_of(env, params), keys, state)
+        after, out = side_by_side(env, params, keys, state)
         alone = [
-            side_by_side(steps_of(member, own), keys, start)
+            side_by_side(member, own, keys, start)
             for member, own, start in zip(env.envs, short, state.each, strict=True)
         ]
         return state, after, out, alone
@@ -326,8 +333,7 @@ def test_a_mixture_is_the_same_for_several_seeds_at_once():
 
     def run(key):
         keys = jax.random.split(key, 6)
-        _, state = jax.vmap(env.reset, (0, None))(keys, params)
-        return jax.vmap(env.step, (0, 0, 0, None))(keys, state, jnp.ones((6, 2)), params)
+        return step_all(env, params, keys, begin_all(env, params, keys), jnp.ones((6, 2)))
 
     seeds = jax.random.split(KEY, 2)
     both, each = run_once(jax.vmap(run), seeds), run_once(partial(jax.lax.map, run), seeds)
@@ -340,10 +346,9 @@ def test_a_state_of_a_mixture_that_is_stepped_at_another_place_pays_nan():
 
     def run(key):
         keys = jax.random.split(key, 8)
-        _, state = jax.vmap(env.reset, (0, None))(keys, params)
+        state = begin_all(env, params, keys)
         moved = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), state)
-        step = jax.vmap(env.step, (0, 0, 0, None))
-        return tuple(step(keys, s, jnp.ones((8, 2)), params)[2] for s in (state, moved))
+        return tuple(step_all(env, params, keys, s, jnp.ones((8, 2)))[2] for s in (state, moved))
 
     right, wrong = run_once(run, KEY)
     assert not np.isnan(right).any()
