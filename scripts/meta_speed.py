@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ssmrl.envs import make
+from ssmrl.envs.batch import reset_all, step_all
 from ssmrl.envs.meta import FixedTask, Projected, Trial
 from ssmrl.envs.meta.control import MEMBERS, SPLITS
 from ssmrl.envs.wrappers import Wrapper
@@ -58,13 +59,12 @@ def program(env, params, batch, steps):
         key_act, key_step = jax.random.split(key)
         action = jax.vmap(actions.sample)(jax.random.split(key_act, batch))
         keys = jax.random.split(key_step, batch)
-        play = jax.vmap(env.step, (0, 0, 0, None))
-        obs, state, reward, end, late, _ = play(keys, state, action, params)
+        obs, state, reward, end, late, _ = step_all(env, keys, state, action, params)
         return (state, obs, reward, ends + jnp.sum(end | late)), None
 
     @jax.jit
     def first(key):
-        obs, state = jax.vmap(env.reset, (0, None))(jax.random.split(key, batch), params)
+        obs, state = reset_all(env, jax.random.split(key, batch), params)
         start = (state, obs, jnp.zeros(batch), jnp.int32(0))
         return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), start)
 

@@ -47,6 +47,7 @@ from ssmrl.agents.protocol import (
 )
 from ssmrl.agents.r2i_actor import check_action_space, random_actions, to_env
 from ssmrl.agents.r2i_state import Record, pair, perceived, store
+from ssmrl.envs.batch import reset_all
 from ssmrl.memory import Memory
 from ssmrl.memory.spec import where_reset
 from ssmrl.shapes import Array, B, Key, PyTree, Scalar
@@ -117,9 +118,7 @@ class Hieros:
         c = self.config
         key, key_env, *keys = jax.random.split(key, 2 + c.levels)
         learners = tuple(level.init(k) for level, k in zip(self.levels, keys, strict=True))
-        obs, env_state = jax.vmap(self.env.reset, in_axes=(0, None))(
-            jax.random.split(key_env, c.num_envs), self.env_params
-        )
+        obs, env_state = reset_all(self.env, jax.random.split(key_env, c.num_envs), self.env_params)
         actors = self.begin(tuple(x.params for x in learners), obs, env_state)
         rings = tuple(
             replay.empty(row, level.config.capacity, c.num_envs)

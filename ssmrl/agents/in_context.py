@@ -29,6 +29,7 @@ from ssmrl.agents.protocol import (
     rollout_keys,
     strongly_typed,
 )
+from ssmrl.envs.batch import reset_all, wrap
 from ssmrl.envs.wrappers import EpisodeStatistics, PreviousStep
 from ssmrl.errors import UsageError
 from ssmrl.memory import Memory
@@ -150,7 +151,7 @@ class InContext:
             UsageError: its spaces differ from those of the training environment.
         """
         told = {"action": self.config.previous_action, "reward": self.config.previous_reward}
-        wrapped = EpisodeStatistics(PreviousStep(env, **told))
+        wrapped = wrap(env, lambda one: EpisodeStatistics(PreviousStep(one, **told)))
         if check:
             check_same_spaces(self.env, self.env_params, wrapped, env_params)
         return wrapped, env_params
@@ -162,9 +163,7 @@ class InContext:
         key, key_params, key_env = jax.random.split(key, 3)
         size = self.config.num_envs
         params = nnx.state(self._network(nnx.Rngs(params=key_params)))
-        obs, env_state = jax.vmap(self.env.reset, in_axes=(0, None))(
-            jax.random.split(key_env, size), self.env_params
-        )
+        obs, env_state = reset_all(self.env, jax.random.split(key_env, size), self.env_params)
         return strongly_typed(
             State(
                 params=params,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from ssmrl.envs.batch import step_all
 from ssmrl.envs.contract import Environment, EnvParams, same_space
 from ssmrl.errors import UsageError
 from ssmrl.shapes import Array, B, Key, PyTree, Scalar
@@ -111,12 +112,11 @@ def rollout(agent: Agent, state: Any, keys: Key) -> tuple[Any, Any]:
     Returns the actors afterwards, and the records of all steps, `(T, ...)`.
     """
     behaviour = agent.behaviour(state)
-    step_all = jax.vmap(agent.env.step, in_axes=(0, 0, 0, None))
 
     def step(actors: Any, keys: Key) -> tuple[Any, Any]:
         choice, action = behaviour.decide(actors, keys[-1])
-        outcome = Outcome(*step_all(keys[:-1], actors.env_state, action, agent.env_params))
-        return behaviour.record(actors, choice, outcome)
+        outcome = step_all(agent.env, keys[:-1], actors.env_state, action, agent.env_params)
+        return behaviour.record(actors, choice, Outcome(*outcome))
 
     return jax.lax.scan(step, state.actors, keys)
 

@@ -63,6 +63,7 @@ from ssmrl.agents.r2i_state import (
     perceived,
     store,
 )
+from ssmrl.envs.batch import reset_all
 from ssmrl.memory import Memory
 from ssmrl.rl.imagined import Percentiles
 from ssmrl.shapes import TB, Array, B, Key, PyTree, Scalar
@@ -134,9 +135,7 @@ class R2I:
             optimizers=Params(*(o.init(p) for o, p in zip(self.optimizers, params, strict=True))),
             scale=Percentiles(jnp.zeros(()), jnp.zeros(())),
         )
-        obs, env_state = jax.vmap(self.env.reset, in_axes=(0, None))(
-            jax.random.split(key_env, c.num_envs), self.env_params
-        )
+        obs, env_state = reset_all(self.env, jax.random.split(key_env, c.num_envs), self.env_params)
         actors = self.begin(params, obs, env_state)
         ring = replay.empty(self.disk or self._row_spec(), c.capacity, c.num_envs)
         state = State(learner, actors, ring, jnp.zeros((), jnp.int32), key)

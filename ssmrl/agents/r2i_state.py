@@ -1,5 +1,6 @@
 """Everything that changes while R2I trains, as one pytree, and the rows of its replay."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ from flax import nnx
 
 from ssmrl import replay
 from ssmrl.agents.r2i_config import R2IConfig
+from ssmrl.envs.batch import wrap
 from ssmrl.envs.wrappers import EpisodeStatistics, PreviousStep
 from ssmrl.rl.imagined import Percentiles
 from ssmrl.shapes import TB, Array, B, Key, PyTree, Scalar
@@ -88,11 +90,11 @@ class State(NamedTuple):
         return self.learner.params
 
 
-def perceived(env: Any, config: R2IConfig) -> EpisodeStatistics:
+def perceived(env: Any, config: R2IConfig) -> Any:
     """An environment as agents that imagine observe it."""
     if config.previous_reward:
-        env = PreviousStep(env, action=False, start=False)
-    return EpisodeStatistics(env)
+        env = wrap(env, partial(PreviousStep, action=False, start=False))
+    return wrap(env, EpisodeStatistics)
 
 
 def pair(first: PyTree, second: PyTree) -> PyTree:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from ssmrl import envs
 from ssmrl.envs import original_memory_maze, popgym
+from ssmrl.envs.batch import reset_all, step_all
 from ssmrl.envs.contract import Box, Discrete, Environment, EnvParams, Space
 from ssmrl.envs.draw import below
 from ssmrl.shapes import Array, Key, PyTree, Scalar
@@ -76,7 +77,7 @@ def _ours(
 ) -> tuple[float, float]:
     """Steps per second, and seconds to compile."""
     env, params = envs.make(id, **settings)
-    _, state = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), batch), params)
+    _, state = reset_all(env, jax.random.split(jax.random.key(0), batch), params)
     key = jax.random.key(1)
     rollout = jax.jit(lambda key, state: _rollout(env, params, batch, steps, key, state))
     start = time.perf_counter()
@@ -102,7 +103,7 @@ def _rollout(
         key_act, key_step = jax.random.split(key)
         action = _random_actions(actions, key_act, batch)
         keys = jax.random.split(key_step, batch)
-        obs, state, reward, *_ = jax.vmap(env.step, (0, 0, 0, None))(keys, state, action, params)
+        obs, state, reward, *_ = step_all(env, keys, state, action, params)
         seen = sum(jnp.sum(o.astype(jnp.float32)) for o in jax.tree.leaves(obs))
         return (state, checksum + seen + jnp.sum(reward)), None
 

@@ -1,5 +1,6 @@
 """Our environments, or any of gymnax, as Gymnasium's: for other people's trainers."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -9,6 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ssmrl.envs import gymnasium_spaces
+from ssmrl.envs.batch import reset_all, step_all
 from ssmrl.envs.contract import Environment, EnvParams
 from ssmrl.envs.gymnasium_spaces import inwards, outwards
 from ssmrl.errors import UsageError, unknown
@@ -99,8 +101,8 @@ class GymnasiumVectorView(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._state: Any = None
-        self._reset = jax.jit(jax.vmap(self.env.reset, (0, None)))
-        self._step = jax.jit(jax.vmap(self.env.step, (0, 0, 0, None)))
+        self._reset = jax.jit(partial(reset_all, self.env))
+        self._step = jax.jit(partial(step_all, self.env))
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None

@@ -174,6 +174,13 @@ class EpisodeStatistics(Wrapper):
         return obs, state, reward, terminated, truncated, {**info, **counted}
 
 
+def inside(env: Any, *kinds: type) -> Any:
+    """The first environment of one of these kinds that `env` is or wraps; None without any."""
+    while env is not None and not isinstance(env, kinds):
+        env = getattr(env, "env", None)
+    return env
+
+
 def _with_none(space: Space) -> tuple[Space, Array]:
     """The space of previous actions of an action `space`, and its element "none yet"."""
     if isinstance(space, Discrete):

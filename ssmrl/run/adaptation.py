@@ -17,8 +17,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from ssmrl.envs.batch import reset_all, step_all
 from ssmrl.envs.meta import Mixture, Trial
-from ssmrl.envs.wrappers import PreviousStep
+from ssmrl.envs.wrappers import PreviousStep, inside
 from ssmrl.errors import UsageError
 from ssmrl.run.directory import RunDirectory, write_json
 from ssmrl.run.evaluate import half_width
@@ -71,7 +72,7 @@ def play_trials(policy: Any, env: Any, params: Any, key: Key, trials: int, greed
         greedy: take the most likely action instead of a sample.
     """
     key_reset, key = jax.random.split(key)
-    obs, state = jax.vmap(env.reset, (0, None))(jax.random.split(key_reset, trials), params)
+    obs, state = reset_all(env, jax.random.split(key_reset, trials), params)
     episodes = jnp.arange(find_trial(env).episodes)
     start = (
         (obs, state, jnp.ones(trials, bool), policy.init_carry((trials,))),
@@ -84,8 +85,8 @@ def play_trials(policy: Any, env: Any, params: Any, key: Key, trials: int, greed
         (obs, state, reset, carry), alive, returns, time = now
         key_act, key_step = jax.random.split(jax.random.fold_in(key, time))
         carry, action, _ = policy.act(carry, obs, reset, key_act, greedy)
-        obs, state, reward, terminated, truncated, info = jax.vmap(env.step, (0, 0, 0, None))(
-            jax.random.split(key_step, trials), state, action, params
+        obs, state, reward, terminated, truncated, info = step_all(
+            env, jax.random.split(key_step, trials), state, action, params
         )
         here = (info["episode"][:, None] == episodes) & alive[:, None]
         returns = returns + jnp.where(here, reward[:, None], 0.0)
@@ -113,15 +114,13 @@ def find_trial(env: Any) -> Trial | Mixture:
     Raises:
         UsageError: there are none.
     """
-    inside = env
-    while not isinstance(inside, Trial | Mixture) and hasattr(inside, "env"):
-        inside = inside.env
-    if not isinstance(inside, Trial | Mixture) or inside.episodes is None:
+    found = inside(env, Trial, Mixture)
+    if found is None or found.episodes is None:
         raise UsageError(
             f"adaptation is the return by episode of a trial, and {env.name} has none: use one of "
             "the meta/... environments"
         )
-    return inside
+    return found
 
 
 def measure(
@@ -174,19 +173,20 @@ def batches(trials: int) -> tuple[int, int]:
     return -(-trials // rounds), rounds
 
 
-def by_environment(trial: Trial | Mixture, lines: dict[str, np.ndarray]) -> dict[str, Any]:
+def by_environment(env: Any, lines: dict[str, np.ndarray]) -> dict[str, Any]:
     """`lines` of the trials of each environment of a mixture, by its name; else nothing.
 
-    Nothing too where there are fewer trials than environments: then chance says who is played.
+    Nothing too where chance says who is played: where there are fewer trials than environments,
+    or a wrapper around the mixture.
     """
     trials = lines["policy"].shape[1]
     batch, rounds = batches(trials)
-    if not isinstance(trial, Mixture) or batch < len(trial.envs):
+    if not isinstance(env, Mixture) or batch < len(env.envs):
         return {}
-    owners = np.tile(trial.owners(batch), rounds)[:trials]
+    owners = np.tile(env.owners(batch), rounds)[:trials]
     return {
-        f"{i + 1} {env.name}": {name: line[:, owners == i] for name, line in lines.items()}
-        for i, env in enumerate(trial.envs)
+        f"{i + 1} {one.name}": {name: line[:, owners == i] for name, line in lines.items()}
+        for i, one in enumerate(env.envs)
     }
 
 
@@ -248,7 +248,7 @@ def save(
     last = made["episodes"]
     shown = sorted({1, min(made["trained_episodes"], last), last})
     summary = summarise(lines, shown)
-    parts = by_environment(find_trial(env), lines)
+    parts = by_environment(env, lines)
     each = {name: summarise(part, shown) for name, part in parts.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, settings | made | {"lines": summary} | ({"environments": each} if each else {}))

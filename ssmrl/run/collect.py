@@ -20,6 +20,7 @@ import numpy as np
 from ssmrl.agents.protocol import Agent, Outcome, rollout_keys
 from ssmrl.envs.from_gymnasium import Answer, GymnasiumEnvironment, Waiting
 from ssmrl.envs.gymnasium_spaces import structure
+from ssmrl.envs.wrappers import inside
 from ssmrl.errors import UsageError
 from ssmrl.run.program import Program, compile_train_step, compiled, over_seeds
 from ssmrl.shapes import Array, Key, PyTree
@@ -27,11 +28,7 @@ from ssmrl.shapes import Array, Key, PyTree
 
 def host_environment(env: Any) -> GymnasiumEnvironment | None:
     """The environment of the host that `env` is or wraps; None where it is all JAX."""
-    while not isinstance(env, GymnasiumEnvironment):
-        env = getattr(env, "env", None)
-        if env is None:
-            return None
-    return env
+    return inside(env, GymnasiumEnvironment)
 
 
 class Stage:

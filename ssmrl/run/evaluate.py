@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
+from ssmrl.envs.batch import reset_all, step_all
 from ssmrl.errors import UsageError
 from ssmrl.run.collect import host_environment, rounds_on_host
 from ssmrl.shapes import Array, Key, PyTree
@@ -110,9 +111,7 @@ def first_episodes(
 ) -> _Rollout:
     """Step `batch` environments until the first episode of each is over, `horizon` at most."""
     key, reset_key = jax.random.split(key)
-    obs, env_state = jax.vmap(env.reset, in_axes=(0, None))(
-        jax.random.split(reset_key, batch), params
-    )
+    obs, env_state = reset_all(env, jax.random.split(reset_key, batch), params)
     start = _Rollout(
         key=key,
         env_state=env_state,
@@ -128,9 +127,9 @@ def first_episodes(
     def step(now: _Rollout) -> _Rollout:
         key, act_key, step_key = jax.random.split(now.key, 3)
         carry, action, _ = policy.act(now.carry, now.obs, now.reset, act_key, greedy)
-        obs, env_state, reward, terminated, truncated, _ = jax.vmap(
-            env.step, in_axes=(0, 0, 0, None)
-        )(jax.random.split(step_key, batch), now.env_state, action, params)
+        obs, env_state, reward, terminated, truncated, _ = step_all(
+            env, jax.random.split(step_key, batch), now.env_state, action, params
+        )
         end = terminated | truncated
         return _Rollout(
             key=key,

@@ -10,6 +10,7 @@ import numpy as np
 
 from ssmrl.agents.hieros_level import Player
 from ssmrl.agents.hieros_state import Carry
+from ssmrl.envs.batch import reset_all, step_all
 from ssmrl.nets.two_hot import symexp
 from ssmrl.run.directory import RunDirectory
 from ssmrl.run.logging import Row, read_metrics
@@ -98,8 +99,7 @@ def subgoals(agent: Any, state: PyTree, key: Key, count: int) -> tuple[PyTree, P
     """
     policy, player = agent.policy(state), Player(agent.levels[0], state.params[0])
     key, key_reset = jax.random.split(key)
-    obs, env_state = agent.env.reset(key_reset, agent.env_params)
-    first = jax.tree.map(lambda x: x[None], (env_state, obs))
+    obs, env_state = reset_all(agent.env, key_reset[None], agent.env_params)
 
     def asked(carry: Carry) -> PyTree:
         low, high = carry.levels[:2]
@@ -110,13 +110,13 @@ def subgoals(agent: Any, state: PyTree, key: Key, count: int) -> tuple[PyTree, P
         env_state, obs, reset, carry = now
         key_act, key_env = jax.random.split(key)
         carry, action, _ = policy.act(carry, obs, reset, key_act)
-        following, env_state, _, ended, cut, _ = jax.vmap(agent.env.step, in_axes=(0, 0, 0, None))(
-            key_env[None], env_state, action, agent.env_params
+        following, env_state, _, ended, cut, _ = step_all(
+            agent.env, key_env[None], env_state, action, agent.env_params
         )
         return (env_state, following, ended | cut, carry), (obs, asked(carry))
 
     keys = jax.random.split(key, count * agent.config.every)
-    start = (*first, jnp.ones(1, bool), policy.init_carry((1,)))
+    start = (env_state, obs, jnp.ones(1, bool), policy.init_carry((1,)))
     found = jax.lax.scan(step, start, keys)[1]
     return jax.tree.map(lambda x: x[:: agent.config.every, 0], found)
 

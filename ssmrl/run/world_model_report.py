@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from ssmrl.agents.protocol import rollout
 from ssmrl.agents.r2i_imagination import merged
 from ssmrl.agents.r2i_state import Row, State
+from ssmrl.envs.batch import reset_all
 from ssmrl.errors import UsageError
 from ssmrl.nets.leaves import leaves
 from ssmrl.run import checkpoint, open_loop
@@ -116,7 +117,7 @@ def play(agent: Any, state: State, key: Key, random: Array, steps: int = STEPS) 
     def some(key: Key) -> tuple[Row, Array]:
         key_reset, key_play = jax.random.split(key)
         keys = jax.random.split(key_reset, size)
-        obs, env_state = jax.vmap(agent.env.reset, (0, None))(keys, agent.env_params)
+        obs, env_state = reset_all(agent.env, keys, agent.env_params)
         actors = agent.begin(state.params, obs, env_state)
         update = jnp.where(random, 0, state.update)  # agents begin with random actions
         keys = jax.random.split(key_play, (steps, size + 1))

@@ -19,6 +19,7 @@ from ssmrl.agents.protocol import rollout, rollout_keys
 from ssmrl.agents.r2i_imagination import merged
 from ssmrl.agents.r2i_state import store
 from ssmrl.envs.contract import Box, Discrete, EnvParams
+from ssmrl.envs.meta import Mixture
 from ssmrl.errors import UsageError
 from ssmrl.nets.two_hot import symlog
 from ssmrl.run import checkpoint, levels
@@ -511,3 +512,12 @@ def test_hieros_is_made_by_name_and_tells_how_large_its_replays_are():
     config = {"agent": {"name": "hieros", **options}, "memory": {"name": "s5", **S5}}
     made = ssmrl.make_agent(config, Match(), Match().default_params)
     assert "512, 128 rows of levels 0 to 1" in made.note
+
+
+def test_environments_side_by_side_have_places_of_their_own():
+    a = agent(Mixture([Wages(), Wages()]))
+    state = jax.eval_shape(a.init, jax.random.key(0))
+    half = (a.config.num_envs // 2,)
+    assert [share.episode_length.shape for share in state.actors.env_state] == [half, half]
+    after, metrics = jax.eval_shape(a.train_step, state)
+    assert after == state and metrics["return"].shape == ()

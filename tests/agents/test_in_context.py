@@ -11,6 +11,7 @@ from ssmrl.agents.in_context import InContext
 from ssmrl.agents.in_context_config import InContextConfig
 from ssmrl.agents.protocol import entropy_weight, rollout
 from ssmrl.envs.contract import Dict, Tuple
+from ssmrl.envs.meta import Mixture
 from ssmrl.errors import UsageError
 from ssmrl.memory import GRU, WithOffset, make
 from ssmrl.memory.nnx import FrozenParam, SSMParam
@@ -219,6 +220,13 @@ def test_a_memory_learns_to_recall(memory):
 def test_without_memory_nothing_can_be_recalled():
     _, metrics = train(agent(Recall(length=6), "mlp", num_envs=16, rollout=24), 80)
     assert last_return(metrics, 30) < 0.3
+
+
+def test_environments_side_by_side_are_learned_each_in_places_of_its_own():
+    a = agent(Mixture([Recall(length=3), Recall(length=6)]), num_envs=16, rollout=24)
+    state, metrics = train(a, 80)
+    assert [share.episode_length.shape for share in state.actors.env_state] == [(8,), (8,)]
+    assert last_return(metrics) > 0.95 and 3.5 < float(metrics["length"][-1]) < 4.5
 
 
 def test_continuous_actions_are_learned_with_normalised_observations_and_rewards():

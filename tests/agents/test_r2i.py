@@ -18,6 +18,7 @@ from ssmrl.agents.r2i_imagination import goes_on, imagine, judge, merged
 from ssmrl.agents.r2i_optimizer import adam
 from ssmrl.agents.r2i_state import store
 from ssmrl.envs.contract import Box, Discrete, EnvState, MultiDiscrete, Tuple
+from ssmrl.envs.meta import Mixture
 from ssmrl.errors import UsageError
 from ssmrl.memory import make
 from ssmrl.memory.nnx import SSMParam
@@ -410,3 +411,12 @@ def test_wrong_options_are_refused(options, message):
 def test_an_action_space_it_cannot_handle_is_refused_at_construction(space, message):
     with pytest.raises(UsageError, match=message):
         agent(Recall(actions=space))
+
+
+def test_environments_side_by_side_have_places_of_their_own():
+    a = agent(Mixture([Recall(length=2), Recall(length=3)]), previous_reward=True)
+    state = jax.eval_shape(a.init, jax.random.key(0))
+    half = (a.config.num_envs // 2,)
+    assert [share.episode_length.shape for share in state.actors.env_state] == [half, half]
+    after, metrics = jax.eval_shape(a.train_step, state)
+    assert after == state and metrics["return"].shape == ()

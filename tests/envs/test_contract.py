@@ -1,6 +1,6 @@
 """Every registered environment keeps the contract; spaces become features."""
 
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -40,13 +40,8 @@ OUTSIDE_LATER = {"gymnax/MetaMaze-misc"}  # the last reward, 10, where at most 1
 INTEGER_REWARD = {"gymnax/UmbrellaChain-bsuite", "gymnax/BernoulliBandit-misc"}
 
 
-def batch_of(id):
-    """Places of a mixture of four belong to its environments: in eight the first two are alike."""
-    return 2 * BATCH if id == "meta/Control" else BATCH
-
-
-def keys_for_batch(key, size):
-    return jax.random.split(key, size - 1)[jnp.array([0, *range(size - 1)])]
+def keys_for_batch(key):
+    return jax.random.split(key, BATCH - 1)[jnp.array([0, *range(BATCH - 1)])]
 
 
 @pytest.fixture(autouse=True)
@@ -59,13 +54,12 @@ def as_gymnax_is_written():
 def rollout(id):
     """(env, params, trajectory) of random steps, time limit 7; the first two have one key."""
     env, params = make(id, max_steps_in_episode=LIMIT)
-    keys_of = partial(keys_for_batch, size=batch_of(id))
     action_space, space = env.action_space(params), env.observation_space(params)
 
     def step(state, key):
         key_act, key_step = jax.random.split(key)
-        action = jax.vmap(action_space.sample)(keys_of(key_act))
-        keys = keys_of(key_step)
+        action = jax.vmap(action_space.sample)(keys_for_batch(key_act))
+        keys = keys_for_batch(key_step)
         obs, state, reward, terminated, truncated, info = jax.vmap(env.step, (0, 0, 0, None))(
             keys, state, action, params
         )
@@ -80,7 +74,7 @@ def rollout(id):
         return state, out
 
     def run(key):
-        _, state = jax.vmap(env.reset, (0, None))(keys_of(key), params)
+        _, state = jax.vmap(env.reset, (0, None))(keys_for_batch(key), params)
         return jax.lax.scan(step, state, jax.random.split(key, STEPS))[1]
 
     return env, params, jax.tree.map(np.asarray, run_once(run, jax.random.key(0)))
@@ -90,8 +84,8 @@ def rollout(id):
 def test_it_runs_in_a_jitted_scan_and_keeps_the_contract(id):
     _, _, out = rollout(id)
     for flag in (out["terminated"], out["truncated"]):
-        assert flag.dtype == bool and flag.shape == (STEPS, batch_of(id))
-    assert out["reward"].shape == (STEPS, batch_of(id))
+        assert flag.dtype == bool and flag.shape == (STEPS, BATCH)
+    assert out["reward"].shape == (STEPS, BATCH)
     assert np.issubdtype(out["reward"].dtype, np.integer) == (id in INTEGER_REWARD)
     for leaf in jax.tree.leaves((out["obs"], out["final"], out["reward"])):
         assert np.isfinite(leaf).all()
@@ -158,7 +152,7 @@ def test_observations_and_actions_become_features(id):
     env, params, out = rollout(id)
     space, action_space = env.observation_space(params), env.action_space(params)
     features = flatten(space, out["obs"])
-    assert features.shape == (STEPS, batch_of(id), feature_size(space))
+    assert features.shape == (STEPS, BATCH, feature_size(space))
     assert features.dtype == jnp.float32
     assert feature_size(action_space) > 0
 

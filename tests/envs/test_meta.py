@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ssmrl.envs import make
+from ssmrl.envs.batch import reset_all, step_all, wrap
 from ssmrl.envs.contract import Box
 from ssmrl.envs.meta import FixedTask, Mixture, Projected, RandomPhysics, Trial
 from ssmrl.envs.meta.bandits import BernoulliBandit
@@ -19,7 +20,7 @@ from ssmrl.envs.meta.projection import orthonormal
 from ssmrl.envs.meta.references import UCB1, BernoulliThompson, GaussianThompson
 from ssmrl.envs.meta.t_maze import DOWN, FORWARD, TMaze
 from ssmrl.envs.meta.tabular_mdp import TabularMDP
-from ssmrl.envs.wrappers import PreviousStep
+from ssmrl.envs.wrappers import EpisodeStatistics, PreviousStep
 from ssmrl.errors import UsageError
 from tests.envs.probes import Counter, run_once
 
@@ -256,66 +257,65 @@ def small_mixture():
     return make("meta/Control", episodes=1, max_steps_in_episode=7)
 
 
-def begin_all(env, params, keys):
-    """The states of a batch after a reset."""
-    return jax.vmap(env.reset, (0, None))(keys, params)[1]
+def random_steps(env, params, key, state, places, steps):
+    """The state afterwards, and everything that random actions led to: (steps, places, ...)."""
 
+    def step(state, key):
+        key_act, key_step = jax.random.split(key)
+        action = jax.random.uniform(key_act, (places, 2), minval=-1)
+        keys = jax.random.split(key_step, places)
+        obs, state, reward, terminated, truncated, info = step_all(env, keys, state, action, params)
+        flags = {"terminated": terminated, "truncated": truncated}
+        return state, {"obs": obs, "reward": reward, "info": info} | flags
 
-def step_all(env, params, keys, state, action):
-    """What a step of a batch returns."""
-    return jax.vmap(env.step, (0, 0, 0, None))(keys, state, action, params)
+    return jax.lax.scan(step, state, jax.random.split(key, steps))
 
 
 def test_a_mixture_plays_each_environment_at_places_of_its_own():
     env, params = small_mixture()
-    act = jax.vmap(lambda key: jax.random.uniform(key, (2,), minval=-1))
-
-    def side_by_side(env, params, keys, state):
-        def step(state, key):
-            keys = jax.random.split(key, 10)
-            obs, state, *out, info = step_all(env, params, keys, state, act(keys))
-            return state, (obs, *out, info["final_observation"], info["episode"])
-
-        return jax.lax.scan(step, state, keys)
 
     def run(key):
-        state = begin_all(env, params, jax.random.split(key, 10))
-        keys = jax.random.split(key, 20)
-        after, out = side_by_side(env, params, keys, state)
-        alone = [
-            side_by_side(member, own, keys, start)
-            for member, own, start in zip(env.envs, short, state.each, strict=True)
-        ]
-        return state, after, out, alone
+        keys = jax.random.split(key, 10)
+        mixed = reset_all(env, keys, params)
+        out = random_steps(env, params, key, mixed[1], 10, 20)
+        own = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
+        alone = []
+        for i, member in enumerate(env.envs):
+            short = member.default_params.replace(max_steps_in_episode=7)
+            begun = reset_all(member, own[:, i], short)
+            alone.append((begun, random_steps(member, short, key, begun[1], 10, 20)))
+        return (mixed, out), alone
 
-    short = [member.default_params.replace(max_steps_in_episode=7) for member in env.envs]
-    start, after, out, alone = jax.tree.map(np.asarray, run_once(run, KEY))
-    assert start.which.tolist() == after.which.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
-    assert out[3].sum() > 10  # trials that a limit cut off
-    for i, (own, shown) in enumerate(alone):
-        mine = start.which == i
-        for got, want in zip(
-            jax.tree.leaves((out, after.each[i])), jax.tree.leaves((shown, own)), strict=True
-        ):
-            axis = 1 if got.ndim > 1 and got.shape[:2] == (20, 10) else 0
-            pair = (np.compress(mine, x, axis) for x in (got, want))
-            np.testing.assert_allclose(*pair, rtol=1e-5, atol=1e-6)
-        still = zip(jax.tree.leaves(after.each[i]), jax.tree.leaves(start.each[i]), strict=True)
-        assert all(np.array_equal(x[~mine], y[~mine]) for x, y in still)
+    (begun, (after, out)), alone = jax.tree.map(np.asarray, run_once(run, KEY))
+    which = np.array([0, 0, 0, 1, 1, 2, 2, 2, 3, 3])
+    np.testing.assert_array_equal(out["info"]["which"], np.broadcast_to(which, (20, 10)))
+    assert out["truncated"].sum() > 10  # trials that a limit cut off
+    compare = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    for i, ((seen, start), (state, shown)) in enumerate(alone):
+        mine = which == i
+        jax.tree.map(compare, begun[1][i], jax.tree.map(lambda x, mine=mine: x[mine], start))
+        jax.tree.map(compare, after[i], jax.tree.map(lambda x, mine=mine: x[mine], state))
+        at = partial(jax.tree.map, lambda x, mine=mine: x[mine])
+        jax.tree.map(compare, at(begun[0]), at(seen))
+        told = {name: shown["info"][name] for name in out["info"] if name != "which"}
+        got = out | {"info": {name: out["info"][name] for name in told}}
+        at = partial(jax.tree.map, lambda x, mine=mine: x[:, mine])
+        jax.tree.map(compare, at(got), at(shown | {"info": told}))
 
 
 def test_a_mixture_draws_who_is_played_where_there_are_too_few_places():
     env, params = small_mixture()
 
-    def run(key):
-        _, state = env.reset(key, params)
-        action = jax.random.uniform(key, (2,), minval=-1)
-        mixed = env.step(key, state, action, params)
-        alone = [e.step(key, s, action) for e, s in zip(env.envs, state.each, strict=True)]
+    def run(keys):
+        _, state = reset_all(env, keys, params)
+        action = jax.vmap(lambda key: jax.random.uniform(key, (2,), minval=-1))(keys)
+        mixed = step_all(env, keys, state, action, params)
+        members = zip(env.envs, state.each, strict=True)
+        alone = [step_all(e, keys, s, action, e.default_params) for e, s in members]
         shown = [(obs, jnp.float32(reward), own) for obs, own, reward, *_ in alone]
         return state, (mixed[0], mixed[2]), mixed[1].each, mixed[5]["which"], shown
 
-    for play in (jax.vmap(jax.vmap(run)), lambda keys: jax.lax.map(jax.vmap(run), keys)):
+    for play in (jax.vmap(run), lambda keys: jax.lax.map(run, keys)):
         out = run_once(play, jax.random.split(KEY, (20, 3)))  # 3 places and 4 environments
         start, seen, each, told, alone = jax.tree.map(lambda x: np.asarray(x).reshape(60, -1), out)
         which = start.which[:, 0]
@@ -332,8 +332,8 @@ def test_a_mixture_is_the_same_for_several_seeds_at_once():
     env, params = small_mixture()
 
     def run(key):
-        keys = jax.random.split(key, 6)
-        return step_all(env, params, keys, begin_all(env, params, keys), jnp.ones((6, 2)))
+        state = reset_all(env, jax.random.split(key, 6), params)[1]
+        return random_steps(env, params, key, state, 6, 3)
 
     seeds = jax.random.split(KEY, 2)
     both, each = run_once(jax.vmap(run), seeds), run_once(partial(jax.lax.map, run), seeds)
@@ -341,18 +341,27 @@ def test_a_mixture_is_the_same_for_several_seeds_at_once():
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
 
 
-def test_a_state_of_a_mixture_that_is_stepped_at_another_place_pays_nan():
+def test_the_environments_of_a_mixture_are_wrapped_one_by_one():
     env, params = small_mixture()
+    told = wrap(env, lambda one: EpisodeStatistics(PreviousStep(one)))
+    assert isinstance(told, Mixture) and told.episodes == 1
 
     def run(key):
-        keys = jax.random.split(key, 8)
-        state = begin_all(env, params, keys)
-        moved = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), state)
-        return tuple(step_all(env, params, keys, s, jnp.ones((8, 2)))[2] for s in (state, moved))
+        obs, state = reset_all(told, jax.random.split(key, 8), params)
+        return obs, random_steps(told, params, key, state, 8, 20)[1]
 
-    right, wrong = run_once(run, KEY)
-    assert not np.isnan(right).any()
-    assert np.flatnonzero(np.isnan(wrong)).tolist() == [0, 2, 4, 6]
+    first, out = jax.tree.map(np.asarray, run_once(run, KEY))
+    assert (first["start"] == 1).all() and (first["reward"] == 0).all()
+    end, paid = out["terminated"] | out["truncated"], out["reward"]
+    np.testing.assert_array_equal(out["obs"]["start"][..., 0], end)
+    np.testing.assert_array_equal(out["obs"]["reward"][..., 0], np.where(end, 0, paid))
+    np.testing.assert_array_equal(out["info"]["episode_end"], end)
+    total = np.zeros(8, np.float32)
+    for t in range(20):
+        total += paid[t]
+        np.testing.assert_allclose(out["info"]["episode_return"][t], total, rtol=1e-5, atol=1e-5)
+        total[end[t]] = 0
+    assert end.sum() > 10
 
 
 def pulls(env, policy, trials, key=KEY):
@@ -439,9 +448,12 @@ def test_control_tasks_that_end_by_a_fall_pay_nothing_but_the_fall():
 @pytest.mark.parametrize("split", ["train", "held_out"])
 def test_control_tasks_pay_0_to_1_a_step_or_10_once(split):
     env, params = make("meta/Control", split=split, episodes=2)
-    out = play(
-        env, params, lambda obs, state, key: jax.random.uniform(key, (2,), minval=-1), 400, 64
-    )
+
+    def run(key):
+        state = reset_all(env, jax.random.split(key, 64), params)[1]
+        return random_steps(env, params, key, state, 64, 400)[1]
+
+    out = jax.tree.map(np.asarray, run_once(run, KEY))
     for i, name in enumerate(SPLITS[split]):
         paid = out["reward"][:, out["info"]["which"][0] == i]
         assert paid.shape == (400, 64 // len(SPLITS[split])) and (

@@ -92,7 +92,7 @@ def test_the_best_possible_is_that_of_the_trials_that_are_played():
 
 def test_trials_of_several_mazes_are_told_by_episode_and_have_no_best_possible():
     mazes = [make("meta/TMaze", length=1, episodes=3)[0] for _ in range(2)]
-    env = EpisodeStatistics(PreviousStep(Mixture(mazes)))
+    env = Mixture([EpisodeStatistics(PreviousStep(maze)) for maze in mazes])
 
     def run(key):
         return play_trials(Rat(), env, env.default_params, key, 100, True)
@@ -115,8 +115,7 @@ class Idle(NamedTuple):
 
 def test_trials_of_several_environments_are_told_by_environment_too():
     games = [Salary(length=n) for n in (2, 3)]  # which is what an episode of it pays
-    mixture = Mixture([Trial(FixedTask(game, game.default_params), 2) for game in games])
-    env = EpisodeStatistics(mixture)
+    env = Mixture([Trial(FixedTask(game, game.default_params), 2) for game in games])
 
     def run(key):
         return play_trials(Idle(), env, env.default_params, key, 151, True)
@@ -124,12 +123,13 @@ def test_trials_of_several_environments_are_told_by_environment_too():
     returns = np.asarray(run_once(run, KEY))
     assert batches(301) == (151, 2)  # two times as many as were played
     lines = {"policy": np.concatenate([returns, returns])[None, :301]}
-    parts = by_environment(find_trial(env), lines)
+    parts = by_environment(env, lines)
     assert list(parts) == ["1 Salary", "2 Salary"]
     for part, paid, trials in zip(parts.values(), (2, 3), (152, 149), strict=True):
         np.testing.assert_array_equal(part["policy"], np.full((1, trials, 2), paid))
     one, none = {"policy": returns[None, :1]}, find_trial(maze()[0])
-    assert by_environment(mixture, one) == by_environment(none, lines) == {}
+    assert by_environment(env, one) == by_environment(none, lines) == {}
+    assert by_environment(EpisodeStatistics(env), lines) == {}  # chance says who is played
 
 
 def test_an_environment_without_trials_is_refused():

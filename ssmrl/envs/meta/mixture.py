@@ -8,16 +8,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax.custom_batching import custom_vmap
 
-from ssmrl.envs.contract import Environment, EnvParams, EnvState, Space, same_space
-from ssmrl.envs.meta.trial import strong
-from ssmrl.envs.wrappers import StepResult
+from ssmrl.envs.contract import Environment, EnvParams, Space, same_space
+from ssmrl.envs.meta.trial import Trial, strong
+from ssmrl.envs.wrappers import StepResult, inside
 from ssmrl.errors import UsageError
 from ssmrl.shapes import Array, Key, PyTree, Scalar
 
 WHICH = 2**31 - 1
 """Folded into the key of a reset for the draw of who is played."""
+
+TOLD = "final_observation", "episode_end", "episode_return", "episode_length"
+"""What is passed on of `info`, as far as the environments tell it."""
 
 
 @struct.dataclass
@@ -28,8 +30,8 @@ class MixtureParams(EnvParams):
 
 
 @struct.dataclass
-class MixtureState(EnvState):
-    """time: () int32, steps of the mixture. which: () int32, the environment played.
+class MixtureState:
+    """which: () int32, the environment played.
 
     each: a tuple with a state of every environment, of which only the one played moves.
     """
@@ -41,14 +43,15 @@ class MixtureState(EnvState):
 class Mixture(Environment):
     """Environments that look alike, e.g. through `Projected`, played side by side.
 
-    In a batch, that is inside `jax.vmap`, places belong to environments for good: place b of B
-    plays environment b·n // B of n. So every environment steps its own share of the batch and no
-    more (a `lax.switch` would step all of them at every place). Alone, or in a batch of fewer
-    places than environments, `reset` draws which one is played.
+    In a batch, that is by `ssmrl.envs.batch`, places belong to environments for good: place b of
+    B plays environment b·n // B of n, and the state is a batch for each, so that each steps its
+    own share and no more. Alone, or in a batch of fewer places than environments, `reset` draws
+    which one is played, and `step` is a `lax.switch`: right under `jax.vmap` too, but there it
+    steps every environment at every place. What wraps a single environment belongs around those
+    of the mixture, see `wrap`.
 
-    A state must therefore be stepped at the place where it was reset, in a batch of the same
-    size; elsewhere its reward is NaN. `info["which"]`, () int32, tells who is played; of `info`
-    there is besides `final_observation`, and `episode` where all are trials of as many episodes.
+    `info["which"]`, () int32, tells who is played; of `info` there is besides what `TOLD` lists,
+    and `episode` where all are trials of as many episodes.
 
     envs: at least one. Raises UsageError where there is none, or spaces differ.
     """
@@ -81,22 +84,62 @@ class Mixture(Environment):
     @property
     def episodes(self) -> int | None:
         """Episodes of a trial, where all are trials of as many; else None."""
-        counts = {getattr(env, "episodes", None) for env in self.envs}
+        counts = {getattr(inside(env, Trial), "episodes", None) for env in self.envs}
         return counts.pop() if len(counts) == 1 else None
 
     @partial(jax.jit, static_argnames=("self",))
     def reset(self, key: Key, params: MixtureParams | None = None) -> tuple[PyTree, MixtureState]:
-        """The first observation of the environment played; the states of all."""
+        """The first observation of the environment drawn; the states of all."""
         params = self.default_params if params is None else params
-        return self._place_by_place(self._begin, self._begin_all)(key, params)
+        which = jax.random.randint(jax.random.fold_in(key, WHICH), (), 0, len(self.envs))
+        begun = [self._reset(i, key, params) for i in range(len(self.envs))]
+        obs = jax.tree.map(lambda *x: jnp.stack(x)[which], *(first for first, _ in begun))
+        each = tuple(state for _, state in begun)
+        return obs, MixtureState(which, each)
 
     @partial(jax.jit, static_argnames=("self",))
     def step(
         self, key: Key, state: MixtureState, action: Array, params: MixtureParams | None = None
     ) -> StepResult:
-        """A step of the environment played."""
-        params = self.default_params if params is None else params
-        return self._place_by_place(self._turn, self._turn_all)(key, state, action, params)
+        """A step of the environment that was drawn."""
+        given = self.default_params if params is None else params
+
+        def play(i: int) -> StepResult:
+            obs, own, *rest = self._step(i, given, key, state.each[i], action)
+            each = (*state.each[:i], own, *state.each[i + 1 :])
+            return obs, MixtureState(state.which, each), *rest
+
+        return jax.lax.switch(state.which, [partial(play, i) for i in range(len(self.envs))])
+
+    def reset_all(self, keys: Key, params: MixtureParams) -> tuple[PyTree, PyTree]:
+        """`ssmrl.envs.batch.reset_all`; the state is a tuple with the batch of every environment.
+
+        Where there are fewer places than environments, it is that of `reset`, (B, …).
+        """
+        if len(keys) < len(self.envs):
+            return jax.vmap(self.reset, (0, None))(keys, params)
+        begun = [
+            jax.vmap(partial(self._reset, i), (0, None))(keys[share], params)
+            for i, share in enumerate(self._shares(len(keys)))
+        ]
+        return joined([obs for obs, _ in begun]), tuple(state for _, state in begun)
+
+    def step_all(
+        self, keys: Key, state: PyTree, action: Array, params: MixtureParams
+    ) -> StepResult:
+        """`ssmrl.envs.batch.step_all`; every environment steps its share of the places."""
+        if len(keys) < len(self.envs):
+            return jax.vmap(self.step, (0, 0, 0, None))(keys, state, action, params)
+        stepped = [
+            jax.vmap(partial(self._step, i, params))(keys[share], state[i], rows(action, share))
+            for i, share in enumerate(self._shares(len(keys)))
+        ]
+        obs, *rest = joined([(obs, *rest) for obs, _, *rest in stepped])
+        return obs, tuple(state for _, state, *_ in stepped), *rest
+
+    def wrap(self, wrapper: Callable[[Any], Any]) -> "Mixture":
+        """Every environment in that wrapper."""
+        return Mixture([wrapper(env) for env in self.envs])
 
     def observation_space(self, params: EnvParams) -> Space:
         """That of all."""
@@ -115,72 +158,24 @@ class Mixture(Environment):
         """Who is played at each place of a batch; size: no less than environments. (B,) int32."""
         return jnp.arange(size, dtype=jnp.int32) * len(self.envs) // size
 
-    def _place_by_place(self, alone: Callable[..., Any], batch: Callable[..., Any]) -> Any:
-        """`alone`, which inside `vmap` is `batch` where there is a place for every environment."""
-        function = custom_vmap(alone)
+    def _shares(self, size: int) -> list[slice]:
+        """The places of every environment in a batch of that size."""
+        n = len(self.envs)
+        ends = [-(-size * i // n) for i in range(n + 1)]  # the first b with b * n // size >= i
+        return [slice(*pair) for pair in pairwise(ends)]
 
-        @function.def_vmap
-        def rule(size: int, batched: list[Any], *given: PyTree) -> tuple[PyTree, PyTree]:
-            def full(has: bool, x: Array) -> Array:
-                return x if has else jnp.broadcast_to(x, (size, *jnp.shape(x)))
-
-            play = batch if size >= len(self.envs) else jax.vmap(alone)
-            out = play(*jax.tree.map(full, tuple(batched), given))
-            return out, jax.tree.map(lambda _: True, out)
-
-        return function
-
-    def _begin(self, key: Key, params: MixtureParams) -> tuple[PyTree, MixtureState]:
-        which = jax.random.randint(jax.random.fold_in(key, WHICH), (), 0, len(self.envs))
-        seen, each = self._reset_each(key, params)
-        obs = jax.tree.map(lambda *x: jnp.stack(x)[which], *seen)
-        return obs, MixtureState(jnp.zeros((), jnp.int32), which, each)
-
-    def _begin_all(self, key: Key, params: MixtureParams) -> tuple[PyTree, MixtureState]:
-        seen, each = jax.vmap(self._reset_each)(key, params)
-        start, which = jnp.zeros(key.shape[0], jnp.int32), self.owners(key.shape[0])
-        shares = [rows(x, share) for x, share in zip(seen, self._shares(key.shape[0]), strict=True)]
-        return joined(shares), MixtureState(start, which, each)
-
-    def _turn(
-        self, key: Key, state: MixtureState, action: Array, params: MixtureParams
-    ) -> StepResult:
-        def play(i: int) -> StepResult:
-            obs, own, *rest = self._step(i, key, state.each[i], action, params)
-            each = (*state.each[:i], own, *state.each[i + 1 :])
-            return obs, state.replace(time=state.time + 1, each=each), *rest
-
-        return jax.lax.switch(state.which, [partial(play, i) for i in range(len(self.envs))])
-
-    def _turn_all(
-        self, key: Key, state: MixtureState, action: Array, params: MixtureParams
-    ) -> StepResult:
-        each, told = [], []
-        for i, share in enumerate(self._shares(key.shape[0])):
-            own = state.each[i]
-            given = (rows(x, share) for x in (key, own, action, params))
-            obs, after, *rest = jax.vmap(partial(self._step, i))(*given)
-            each.append(jax.tree.map(partial(put, share), own, after))
-            told.append((obs, *rest))
-        obs, reward, terminated, truncated, info = joined(told)
-        reward = jnp.where(state.which == self.owners(key.shape[0]), reward, jnp.nan)
-        after = state.replace(time=state.time + 1, each=tuple(each))
-        return obs, after, reward, terminated, truncated, info
-
-    def _reset_each(self, key: Key, params: MixtureParams) -> tuple[tuple[PyTree, ...], ...]:
-        """What everybody shows first, and the states of all."""
-        keys = jax.random.split(key, len(self.envs))
-        begun = [
-            strong(env.reset(keys[i], self._own(i, params))) for i, env in enumerate(self.envs)
-        ]
-        return tuple(obs for obs, _ in begun), tuple(state for _, state in begun)
+    def _reset(self, i: int, key: Key, params: MixtureParams) -> tuple[PyTree, PyTree]:
+        key = jax.random.split(key, len(self.envs))[i]
+        return strong(self.envs[i].reset(key, self._own(i, params)))
 
     def _step(
-        self, i: int, key: Key, state: PyTree, action: Array, params: MixtureParams
+        self, i: int, params: MixtureParams, key: Key, state: PyTree, action: Array
     ) -> StepResult:
         own = self._own(i, params)
         obs, state, reward, terminated, truncated, info = self.envs[i].step(key, state, action, own)
-        kept = ["final_observation"] + ["episode"] * (self.episodes is not None)
+        kept = [name for name in TOLD if name in info]
+        if self.episodes is not None:
+            kept.append("episode")
         told = {name: info[name] for name in kept} | {"which": jnp.int32(i)}
         reward = jnp.asarray(reward, jnp.float32)
         return strong((obs, state, reward, terminated, truncated, told))
@@ -191,12 +186,6 @@ class Mixture(Environment):
         limit = jnp.minimum(own.max_steps_in_episode, params.max_steps_in_episode)
         return own.replace(max_steps_in_episode=limit)
 
-    def _shares(self, size: int) -> list[slice]:
-        """The places of every environment in a batch of that size."""
-        n = len(self.envs)
-        ends = [-(-size * i // n) for i in range(n + 1)]  # the first b with b * n // size >= i
-        return [slice(*pair) for pair in pairwise(ends)]
-
 
 def rows(tree: PyTree, places: slice) -> PyTree:
     """Those places of a batch."""
@@ -206,8 +195,3 @@ def rows(tree: PyTree, places: slice) -> PyTree:
 def joined(parts: Sequence[PyTree]) -> PyTree:
     """One batch of several."""
     return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-
-
-def put(places: slice, x: Array, new: Array) -> Array:
-    """x with other entries at those places."""
-    return x.at[places].set(new)
