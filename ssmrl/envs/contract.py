@@ -6,11 +6,11 @@ gymnax environment runs in ours:
     obs, state = env.reset(key, params)
     obs, state, reward, terminated, truncated, info = env.step(key, state, action, params)
 
-for one environment; `jax.vmap` gives many. After the last step of an episode `step` has
-already begun the next one: `obs` and `state` belong to the new episode, `reward` and the two
-flags to the old one, and `info["final_observation"]` is the old one's last observation. So
-`reset[t+1] = terminated[t] | truncated[t]` in the time-major convention of `ssmrl.memory`,
-and the value of a truncated episode is bootstrapped from `final_observation`.
+for one environment; `jax.vmap` gives many, see `ssmrl.envs.batch`. After the last step of an
+episode `step` has already begun the next one: `obs` and `state` belong to the new episode,
+`reward` and the two flags to the old one, and `info["final_observation"]` is the old one's last
+observation. So `reset[t+1] = terminated[t] | truncated[t]` in the time-major convention of
+`ssmrl.memory`, and the value of a truncated episode is bootstrapped from `final_observation`.
 
 What an agent may rely on besides: flags are bool of shape (), the reward is a number of shape
 () (gymnax has integer ones: cast), `observation_space(params)` and `action_space(params)`

@@ -22,13 +22,12 @@ from ssmrl.envs.meta import Mixture, Trial
 from ssmrl.envs.wrappers import PreviousStep, inside
 from ssmrl.errors import UsageError
 from ssmrl.run.directory import RunDirectory, write_json
-from ssmrl.run.evaluate import half_width
+from ssmrl.run.evaluate import PARALLEL, batches, half_width
 from ssmrl.run.report import COLORS, FEWEST_FOR_A_BAND
 from ssmrl.run.trained import Trained
 from ssmrl.shapes import Array, B, Key, PyTree
 
 ADAPTATION = "adaptation.json"
-BATCH = 256  # trials of each seed side by side
 
 
 class WipedEachEpisode:
@@ -133,7 +132,7 @@ def measure(
     `agent.evaluation_env` returns them.
     """
     agent, state = trained.agent, trained.state
-    batch, rounds = batches(trials)
+    batch, rounds = batches(trials, PARALLEL)
 
     def everybody(key: Key) -> dict[str, Array]:
         def own(wrap: Any) -> Array:
@@ -164,15 +163,6 @@ def measure(
     return {name: np.concatenate([p[name] for p in parts], 1)[:, :trials] for name in parts[0]}
 
 
-def batches(trials: int) -> tuple[int, int]:
-    """Trials side by side, and how often.
-
-    As even as can be: of a mixture, those left over of a batch are all of one environment.
-    """
-    rounds = -(-trials // BATCH)
-    return -(-trials // rounds), rounds
-
-
 def by_environment(env: Any, lines: dict[str, np.ndarray]) -> dict[str, Any]:
     """`lines` of the trials of each environment of a mixture, by its name; else nothing.
 
@@ -180,7 +170,7 @@ def by_environment(env: Any, lines: dict[str, np.ndarray]) -> dict[str, Any]:
     or a wrapper around the mixture.
     """
     trials = lines["policy"].shape[1]
-    batch, rounds = batches(trials)
+    batch, rounds = batches(trials, PARALLEL)
     if not isinstance(env, Mixture) or batch < len(env.envs):
         return {}
     owners = np.tile(env.owners(batch), rounds)[:trials]

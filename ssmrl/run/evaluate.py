@@ -63,7 +63,7 @@ def evaluate(
         greedy: take the most likely action instead of a sample.
         env: where to play, made by `agent.evaluation_env`; by default that of the training.
         env_params: its parameters.
-        parallel: environments of each seed at the same time; by default 256, and 8 of those
+        parallel: most environments of each seed at the same time; by default 256, and 8 of those
             that run in Python.
 
     Raises:
@@ -77,7 +77,7 @@ def evaluate(
         plays = rounds_on_host(agent, state, key, greedy, env, env_params, batch, horizon)
         with closing(plays):
             return _joined(list(islice(plays, -(-episodes // batch))), episodes)
-    batch = min(episodes, parallel or PARALLEL)
+    batch, rounds = batches(episodes, parallel or PARALLEL)
     seeds = jax.tree.leaves(state)[0].shape[0]
 
     @jax.jit
@@ -90,14 +90,23 @@ def evaluate(
 
         return jax.vmap(one_seed)(state, keys)
 
-    rounds = []
-    for i in range(-(-episodes // batch)):
+    played = []
+    for i in range(rounds):
         keys = jax.random.split(jax.random.fold_in(key, i), seeds)
         returns, lengths, alive = jax.device_get(play(state, keys))
         if alive.any():
             raise UsageError(f"{alive.sum()} episodes did not end within {horizon} steps")
-        rounds.append((returns, lengths))
-    return _joined(rounds, episodes)
+        played.append((returns, lengths))
+    return _joined(played, episodes)
+
+
+def batches(episodes: int, most: int) -> tuple[int, int]:
+    """Episodes side by side, at most so many, and how often.
+
+    As even as can be: of a mixture, those left over of a batch are all of one environment.
+    """
+    rounds = -(-episodes // most)
+    return -(-episodes // rounds), rounds
 
 
 def _joined(rounds: Sequence[tuple[np.ndarray, np.ndarray]], episodes: int) -> Episodes:

@@ -19,12 +19,12 @@ from ssmrl.envs.wrappers import EpisodeStatistics, PreviousStep
 from ssmrl.errors import UsageError
 from ssmrl.run.adaptation import (
     WipedEachEpisode,
-    batches,
     best_possible,
     by_environment,
     find_trial,
     play_trials,
 )
+from ssmrl.run.evaluate import PARALLEL, batches
 from tests.agents.probes import Salary
 from tests.envs.probes import run_once
 from tests.run.fakes import FakeAgent
@@ -121,7 +121,7 @@ def test_trials_of_several_environments_are_told_by_environment_too():
         return play_trials(Idle(), env, env.default_params, key, 151, True)
 
     returns = np.asarray(run_once(run, KEY))
-    assert batches(301) == (151, 2)  # two times as many as were played
+    assert batches(301, PARALLEL) == (151, 2)  # two times as many as were played
     lines = {"policy": np.concatenate([returns, returns])[None, :301]}
     parts = by_environment(env, lines)
     assert list(parts) == ["1 Salary", "2 Salary"]

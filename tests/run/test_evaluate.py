@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from ssmrl import envs
+from ssmrl.envs.meta import Mixture
 from ssmrl.errors import UsageError
 from ssmrl.run.evaluate import evaluate, half_width, summarise
+from tests.agents.probes import Salary
 from tests.run.fakes import FakeAgent, LengthParams, RandomLength
 
 KEY = jax.random.key(3)
@@ -63,6 +65,13 @@ def test_an_episode_that_does_not_end_is_an_error():
     agent, state = trained(seeds=1)
     with pytest.raises(UsageError, match="3 episodes did not end within 21 steps"):
         evaluate(agent, state, KEY, 3, True, Endless(), LengthParams())
+
+
+def test_rounds_are_as_even_as_can_be_so_that_a_mixture_plays_all_alike():
+    env = Mixture([Salary(length=2), Salary(length=3)])
+    agent, state = trained(seeds=1)
+    lengths = evaluate(agent, state, KEY, 10, True, env, env.default_params, parallel=8).lengths
+    assert lengths.tolist() == [[2, 2, 2, 3, 3] * 2]
 
 
 def test_the_interval_is_that_of_student():

@@ -128,7 +128,7 @@ class Mixture(Environment):
         self, keys: Key, state: PyTree, action: Array, params: MixtureParams
     ) -> StepResult:
         """`ssmrl.envs.batch.step_all`; every environment steps its share of the places."""
-        if len(keys) < len(self.envs):
+        if isinstance(state, MixtureState):
             return jax.vmap(self.step, (0, 0, 0, None))(keys, state, action, params)
         stepped = [
             jax.vmap(partial(self._step, i, params))(keys[share], state[i], rows(action, share))
