@@ -20,7 +20,7 @@ def reset_all(env: Any, keys: Key, params: EnvParams) -> tuple[PyTree, PyTree]:
 
     keys: (B,). params: those of the environment, the same for all.
     """
-    if hasattr(env, "reset_all"):
+    if knows_batches(env):
         return env.reset_all(keys, params)
     return jax.vmap(env.reset, in_axes=(0, None))(keys, params)
 
@@ -30,11 +30,20 @@ def step_all(env: Any, keys: Key, state: PyTree, action: Array, params: EnvParam
 
     keys: (B,). state: as `reset_all` or the last step of as many left it. action: (B, …).
     """
-    if hasattr(env, "step_all"):
+    if knows_batches(env):
         return env.step_all(keys, state, action, params)
     return jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys, state, action, params)
 
 
 def wrap(env: Any, wrapper: Callable[[Any], Any]) -> Any:
     """The environment in a wrapper, which is written for a single one."""
-    return env.wrap(wrapper) if hasattr(env, "wrap") else wrapper(env)
+    return env.wrap(wrapper) if knows_batches(env) else wrapper(env)
+
+
+def knows_batches(env: Any) -> bool:
+    """Whether the environment has these functions of its own.
+
+    Its class is asked: a wrapper that lends out all attributes of what is inside of it, as those
+    of gymnax do, would be passed by.
+    """
+    return hasattr(type(env), "step_all")

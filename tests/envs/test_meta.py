@@ -364,6 +364,34 @@ def test_the_environments_of_a_mixture_are_wrapped_one_by_one():
     assert end.sum() > 10
 
 
+class Doubled:
+    """Pays twice as much; has all other attributes of the environment, as wrappers of gymnax."""
+
+    def __init__(self, env):
+        self.env = env
+
+    def __getattr__(self, name):
+        return getattr(self.env, name)
+
+    def step(self, key, state, action, params):
+        obs, state, reward, *rest = self.env.step(key, state, action, params)
+        return obs, state, 2 * reward, *rest
+
+
+def test_a_wrapper_around_a_mixture_is_not_passed_by():
+    env, params = small_mixture()
+
+    def run(key):
+        keys, action = jax.random.split(key, 8), jnp.ones((8, 2))
+        state = reset_all(Doubled(env), keys, params)[1]
+        plain = jax.vmap(env.step, (0, 0, 0, None))(keys, state, action, params)[2]
+        return plain, step_all(Doubled(env), keys, state, action, params)[2]
+
+    plain, doubled = run_once(run, KEY)
+    assert np.abs(plain).max() > 0
+    np.testing.assert_allclose(doubled, 2 * plain, rtol=1e-5)
+
+
 def pulls(env, policy, trials, key=KEY):
     """(the mean of the chosen arm, the best mean) of every pull: (T, B), (B,)."""
     told = PreviousStep(env)
