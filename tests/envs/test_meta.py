@@ -252,9 +252,10 @@ def test_one_arm_of_a_t_maze_pays_and_the_cue_names_it():
         np.testing.assert_array_equal(shown, np.where(up, 3, 4) if cue else np.zeros(20))
 
 
-def small_mixture():
-    """Four control tasks that look alike; trials of one episode."""
-    return make("meta/Control", episodes=1, max_steps_in_episode=7)
+def small_mixture(count=2):
+    """Control tasks that look alike, four at most; trials of one episode."""
+    env = Mixture(make("meta/Control", episodes=1)[0].envs[:count])
+    return env, env.default_params.replace(max_steps_in_episode=7)
 
 
 def random_steps(env, params, key, state, places, steps):
@@ -272,7 +273,7 @@ def random_steps(env, params, key, state, places, steps):
 
 
 def test_a_mixture_plays_each_environment_at_places_of_its_own():
-    env, params = small_mixture()
+    env, params = small_mixture(4)
 
     def run(key):
         keys = jax.random.split(key, 10)
@@ -316,13 +317,13 @@ def test_a_mixture_draws_who_is_played_where_there_are_too_few_places():
         return state, (mixed[0], mixed[2]), mixed[1].each, mixed[5]["which"], shown
 
     for play in (jax.vmap(run), lambda keys: jax.lax.map(run, keys)):
-        out = run_once(play, jax.random.split(KEY, (20, 3)))  # 3 places and 4 environments
+        out = run_once(play, jax.random.split(KEY, (60, 1)))  # 1 place and 2 environments
         start, seen, each, told, alone = jax.tree.map(lambda x: np.asarray(x).reshape(60, -1), out)
         which = start.which[:, 0]
-        assert set(which.tolist()) == set(range(4)) and np.array_equal(which, told[:, 0])
+        assert set(which.tolist()) == {0, 1} and np.array_equal(which, told[:, 0])
         for b, i in enumerate(which):
             pick = partial(jax.tree.map, lambda x, b=b: x[b])
-            expected = [alone[j][2] if j == i else start.each[j] for j in range(4)]
+            expected = [alone[j][2] if j == i else start.each[j] for j in range(2)]
             got, want = pick((seen, list(each))), pick((alone[i][:2], expected))
             for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
                 np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
@@ -354,7 +355,8 @@ def test_the_environments_of_a_mixture_are_wrapped_one_by_one():
     assert (first["start"] == 1).all() and (first["reward"] == 0).all()
     end, paid = out["terminated"] | out["truncated"], out["reward"]
     np.testing.assert_array_equal(out["obs"]["start"][..., 0], end)
-    np.testing.assert_array_equal(out["obs"]["reward"][..., 0], np.where(end, 0, paid))
+    # one number computed twice may differ in its last bit
+    np.testing.assert_allclose(out["obs"]["reward"][..., 0], np.where(end, 0, paid), rtol=1e-5)
     np.testing.assert_array_equal(out["info"]["episode_end"], end)
     total = np.zeros(8, np.float32)
     for t in range(20):
