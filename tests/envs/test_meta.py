@@ -305,7 +305,7 @@ def test_a_mixture_plays_each_environment_at_places_of_its_own():
 
 
 def test_a_mixture_draws_who_is_played_where_there_are_too_few_places():
-    env, params = small_mixture()
+    env, params = small_mixture(3)
 
     def run(keys):
         _, state = reset_all(env, keys, params)
@@ -317,13 +317,13 @@ def test_a_mixture_draws_who_is_played_where_there_are_too_few_places():
         return state, (mixed[0], mixed[2]), mixed[1].each, mixed[5]["which"], shown
 
     for play in (jax.vmap(run), lambda keys: jax.lax.map(run, keys)):
-        out = run_once(play, jax.random.split(KEY, (60, 1)))  # 1 place and 2 environments
+        out = run_once(play, jax.random.split(KEY, (30, 2)))  # 2 places and 3 environments
         start, seen, each, told, alone = jax.tree.map(lambda x: np.asarray(x).reshape(60, -1), out)
         which = start.which[:, 0]
-        assert set(which.tolist()) == {0, 1} and np.array_equal(which, told[:, 0])
+        assert set(which.tolist()) == {0, 1, 2} and np.array_equal(which, told[:, 0])
         for b, i in enumerate(which):
             pick = partial(jax.tree.map, lambda x, b=b: x[b])
-            expected = [alone[j][2] if j == i else start.each[j] for j in range(2)]
+            expected = [alone[j][2] if j == i else start.each[j] for j in range(3)]
             got, want = pick((seen, list(each))), pick((alone[i][:2], expected))
             for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
                 np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
